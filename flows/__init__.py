@@ -1,0 +1,1 @@
+"""Flows: recipes, builds, synthesis, reports and the command line."""

@@ -1,0 +1,1 @@
+"""Yosys and nextpnr: from a folder of RTL to area, timing and a bitstream."""

@@ -1,0 +1,1 @@
+"""Simulation: reusable benches and runners, no test cases."""

@@ -1,0 +1,1 @@
+"""Software: numbers, the integer graph, its golden model, networks, training and lowering."""

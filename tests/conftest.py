@@ -1,0 +1,23 @@
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[1] / ".." / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real data sets beside the checkout."""
+    return _present(SHARED / "data", "real data sets (mnist, fashion-mnist, cifar10)")
+
+
+@pytest.fixture(scope="session")
+def shared_vectors() -> Path:
+    """Folder of reference vectors beside the checkout."""
+    return _present(SHARED / "vectors", "published reference vectors")
+
+
+def _present(folder: Path, what: str) -> Path:
+    if not folder.is_dir():
+        pytest.skip(f"{what} are not here: ../shared/{folder.name} is missing")
+    return folder.resolve()
