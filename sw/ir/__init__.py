@@ -1,0 +1,34 @@
+"""The integer graph: the only contract between networks, golden model and hardware."""
+
+from karui.sw.ir.bounds import accumulator_range, product_range
+from karui.sw.ir.builder import GraphBuilder
+from karui.sw.ir.graph import Constant, Graph, Node, graphs_equal
+from karui.sw.ir.infer import infer
+from karui.sw.ir.ops import ArgMax, Flatten, MatrixVector, MaxPool, Op, Requantize, SlidingWindow, Threshold
+from karui.sw.ir.serialize import load_graph, save_graph
+from karui.sw.ir.tensor import GraphError, Tensor
+from karui.sw.ir.verify import verify
+
+__all__ = [
+    "ArgMax",
+    "Constant",
+    "Flatten",
+    "Graph",
+    "GraphBuilder",
+    "GraphError",
+    "MatrixVector",
+    "MaxPool",
+    "Node",
+    "Op",
+    "Requantize",
+    "SlidingWindow",
+    "Tensor",
+    "Threshold",
+    "accumulator_range",
+    "graphs_equal",
+    "infer",
+    "load_graph",
+    "product_range",
+    "save_graph",
+    "verify",
+]

@@ -76,8 +76,9 @@ def unpack(words: Bytes, number_format: NumberFormat, count: int) -> Integers:
     """
     width = number_format.bits
     if words.shape[-1] < word_bytes(count * width):
-        raise ValueError(f"{count} elements of {width} bits need {word_bytes(count * width)} bytes a word, "
-                         f"not {words.shape[-1]}")
+        raise ValueError(
+            f"{count} elements of {width} bits need {word_bytes(count * width)} bytes a word, not {words.shape[-1]}"
+        )
     bits = np.unpackbits(words, axis=-1, bitorder="little", count=count * width)
     if number_format.is_bipolar:
         return bits.astype(np.int64) * 2 - 1

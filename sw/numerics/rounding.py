@@ -7,9 +7,7 @@ but their operators.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, TypeVar
-
-Integers = TypeVar("Integers", bound=Any)
+from typing import Any
 
 
 class Rounding(StrEnum):
@@ -27,7 +25,7 @@ class Overflow(StrEnum):
     WRAP = "wrap"
 
 
-def shift_right(values: Integers, shift: int, rounding: Rounding) -> Integers:
+def shift_right(values: Any, shift: int, rounding: Rounding) -> Any:
     """Divide integers by ``2**shift``, rounded to an integer.
 
     Parameters
@@ -55,8 +53,8 @@ def shift_right(values: Integers, shift: int, rounding: Rounding) -> Integers:
     return (values + (half - 1) + ((values >> shift) & 1)) >> shift
 
 
-def saturate(values: Integers, minimum: int, maximum: int) -> Integers:
+def saturate(values: Any, minimum: int, maximum: int) -> Any:
     """Clamp integers to ``minimum .. maximum``."""
     if isinstance(values, int):
-        return max(minimum, min(maximum, values))  # type: ignore[return-value]
+        return max(minimum, min(maximum, values))
     return values.clip(minimum, maximum)

@@ -1,0 +1,36 @@
+"""Ranges of integers, proven from formats and the actual constants."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from karui.sw.numerics import NumberFormat
+
+
+def accumulator_range(
+    weights: npt.NDArray[np.int64], inputs: NumberFormat, bias: npt.NDArray[np.int64] | None = None
+) -> tuple[int, int]:
+    """The smallest and the largest sum that any input can reach.
+
+    Each product ``w * x`` is extreme at an end of x's range, so the bound is attained: it is exact, not an estimate.
+
+    Parameters
+    ----------
+    weights : ndarray of int64, shape (M, K)
+    inputs : NumberFormat
+        Format of the K inputs.
+    bias : ndarray of int64, shape (M,), optional
+    """
+    at_minimum, at_maximum = weights * inputs.minimum, weights * inputs.maximum
+    start = np.zeros(len(weights), dtype=np.int64) if bias is None else bias
+    low = start + np.minimum(at_minimum, at_maximum).sum(axis=1)
+    high = start + np.maximum(at_minimum, at_maximum).sum(axis=1)
+    # Partial sums start at the bias (or zero) and must fit too.
+    return int(min(low.min(), start.min())), int(max(high.max(), start.max()))
+
+
+def product_range(factor: NumberFormat, multiplier: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """The smallest and the largest product of a word of `factor` and one of the multipliers."""
+    corners = np.stack([multiplier * factor.minimum, multiplier * factor.maximum])
+    return int(corners.min()), int(corners.max())

@@ -1,0 +1,156 @@
+"""Build a graph from arrays, one operation a call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from karui.sw.ir.bounds import accumulator_range
+from karui.sw.ir.graph import Constant, Graph, Node
+from karui.sw.ir.infer import infer
+from karui.sw.ir.ops import ArgMax, Flatten, MatrixVector, MaxPool, Op, Requantize, SlidingWindow, Threshold
+from karui.sw.ir.tensor import Tensor
+from karui.sw.ir.verify import verify
+from karui.sw.numerics import BIPOLAR, NumberFormat, Overflow, Rounding, format_for_range
+
+Array = npt.NDArray[Any]
+
+
+class GraphBuilder:
+    """Collects nodes; every method returns the name of the edge that it made.
+
+    Parameters
+    ----------
+    name : str
+        Of the network.
+
+    Examples
+    --------
+    >>> build = GraphBuilder("tiny")
+    >>> bits = build.input("bits", (4,), BIPOLAR)
+    >>> sums = build.matrix_vector("fc", bits, np.array([[1, -1, 1, 1], [-1, -1, 1, -1]]))
+    >>> graph = build.finish(build.threshold("fire", sums, np.array([[0], [2]]), BIPOLAR))
+    >>> str(graph.tensors["fire"])
+    '2 bipolar'
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._inputs: dict[str, Tensor] = {}
+        self._constants: dict[str, Constant] = {}
+        self._nodes: list[Node] = []
+        self._tensors: dict[str, Tensor] = {}
+
+    def tensor(self, edge: str) -> Tensor:
+        """Shape and format of an edge made so far."""
+        return self._tensors[edge]
+
+    def input(self, name: str, shape: Sequence[int], number_format: NumberFormat) -> str:
+        """Add an input; feature maps are (H, W, C)."""
+        self._inputs[name] = self._tensors[name] = Tensor(shape=tuple(shape), number_format=number_format)
+        return name
+
+    def constant(self, name: str, values: Array, number_format: NumberFormat | None = None) -> str:
+        """Add a constant; without a format it gets the narrowest that holds the values."""
+        integers = np.asarray(values).astype(np.int64)
+        if not np.array_equal(integers, values):
+            raise ValueError(f"constant {name!r} has values that are not integers")
+        if number_format is None:
+            number_format = format_for_range(int(integers.min()), int(integers.max()))
+        self._constants[name] = Constant(values=integers, number_format=number_format)
+        self._tensors[name] = self._constants[name].tensor
+        return name
+
+    def node(self, name: str, op: Op, *inputs: str) -> str:
+        """Add a node of any operation on edges made before."""
+        self._tensors[name] = infer(op, *(self._tensors[edge] for edge in inputs))
+        self._nodes.append(Node(name=name, op=op, inputs=inputs))
+        return name
+
+    def sliding_window(
+        self,
+        name: str,
+        edge: str,
+        kernel: tuple[int, int],
+        *,
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+        pad_value: int | None = None,
+    ) -> str:
+        """Add a `SlidingWindow`."""
+        return self.node(name, SlidingWindow(kernel=kernel, stride=stride, padding=padding, pad_value=pad_value), edge)
+
+    def matrix_vector(self, name: str, edge: str, weights: Array, bias: Array | None = None) -> str:
+        """Add a `MatrixVector` with the narrowest accumulator that the weights prove sufficient.
+
+        Weights that are all -1 or +1 are stored as bits.
+        """
+        bipolar = bool(np.all(np.abs(weights) == 1))
+        operands = [self.constant(f"{name}.weights", weights, BIPOLAR if bipolar else None)]
+        if bias is not None:
+            operands.append(self.constant(f"{name}.bias", bias))
+        low, high = accumulator_range(
+            self._constants[operands[0]].values,
+            self._tensors[edge].number_format,
+            None if bias is None else self._constants[operands[1]].values,
+        )
+        return self.node(name, MatrixVector(accumulator=format_for_range(low, high)), edge, *operands)
+
+    def threshold(self, name: str, edge: str, thresholds: Array, output: NumberFormat) -> str:
+        """Add a `Threshold`; thresholds of shape (channels or 1, levels - 1), ascending."""
+        return self.node(name, Threshold(output=output), edge, self.constant(f"{name}.thresholds", thresholds))
+
+    def requantize(
+        self,
+        name: str,
+        edge: str,
+        multiplier: Array,
+        offset: Array,
+        *,
+        shift: int,
+        output: NumberFormat,
+        rounding: Rounding = Rounding.HALF_UP,
+        overflow: Overflow = Overflow.SATURATE,
+    ) -> str:
+        """Add a `Requantize` with one multiplier and offset a channel, or one for all."""
+        return self.node(
+            name,
+            Requantize(shift=shift, rounding=rounding, overflow=overflow, output=output),
+            edge,
+            self.constant(f"{name}.multiplier", multiplier),
+            self.constant(f"{name}.offset", offset),
+        )
+
+    def max_pool(self, name: str, edge: str, kernel: tuple[int, int], stride: tuple[int, int] | None = None) -> str:
+        """Add a `MaxPool`; the stride is the kernel unless given."""
+        return self.node(name, MaxPool(kernel=kernel, stride=stride or kernel), edge)
+
+    def flatten(self, name: str, edge: str) -> str:
+        """Add a `Flatten`."""
+        return self.node(name, Flatten(), edge)
+
+    def arg_max(self, name: str, edge: str) -> str:
+        """Add an `ArgMax`."""
+        return self.node(name, ArgMax(), edge)
+
+    def finish(self, *outputs: str, classes: Sequence[str] = ()) -> Graph:
+        """The verified graph.
+
+        Raises
+        ------
+        GraphError
+            If it is not legal.
+        """
+        return verify(
+            Graph(
+                name=self._name,
+                inputs=self._inputs,
+                constants=self._constants,
+                nodes=tuple(self._nodes),
+                outputs=outputs,
+                classes=tuple(classes),
+            )
+        )
