@@ -80,7 +80,8 @@ def _(op: Requantize, *operands: Tensor) -> Tensor:
     values, multiplier, offset = operands
     scaled = shift_right(values * multiplier + offset, op.shift, op.rounding)
     if op.overflow is Overflow.SATURATE:
-        return saturate(scaled, op.output.minimum, op.output.maximum)
+        limited: Tensor = saturate(scaled, op.output.minimum, op.output.maximum)
+        return limited
     return _wrap(scaled, op.output)
 
 
