@@ -1,0 +1,1 @@
+"""Data sets: scikit-learn's digits, MNIST, Fashion-MNIST and CIFAR-10."""

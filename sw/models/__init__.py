@@ -1,0 +1,1 @@
+"""Network families: a configuration beside the builder of its model, one file a family."""

@@ -1,0 +1,1 @@
+"""Quantization-aware layers whose forward values are exact integers, with straight-through gradients."""

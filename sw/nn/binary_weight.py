@@ -1,0 +1,81 @@
+"""Latent real weights of binary layers: initialisation, binarization, clipping, and evaluation with the real values."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from karui.sw.nn.straight_through import sampled_sign_identity, sign_identity
+
+
+class BinaryWeightLayer(nn.Module):
+    """Base of the layers whose weights are +1 or -1 in the forward pass.
+
+    Parameters
+    ----------
+    shape
+        Shape of the weight tensor.
+    stochastic
+        Draw the signs at random in training mode (+1 with probability hard-sigmoid of the latent weight). In
+        evaluation mode the weights are always the signs.
+
+    Attributes
+    ----------
+    weight
+        Latent real weights. They accumulate gradients and are clipped by `clamp_latent_weights`.
+    real_valued
+        Set by `real_valued_weights` alone: the forward pass uses the latent weights as they are.
+    """
+
+    def __init__(self, shape: tuple[int, ...], *, stochastic: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape).uniform_(-1, 1))
+        self.stochastic = stochastic
+        self.real_valued = False
+
+    def binary_weight(self) -> Tensor:
+        """Return the weights of the deployed network, exactly +1 or -1, without gradient."""
+        return sign_identity(self.weight.detach())
+
+    def forward_weight(self) -> Tensor:
+        """Return the weights that this forward pass multiplies by, with their straight-through gradient."""
+        if self.real_valued:
+            return self.weight
+        if self.stochastic and self.training:
+            return sampled_sign_identity(self.weight)
+        return sign_identity(self.weight)
+
+
+def binary_layers(model: nn.Module) -> list[BinaryWeightLayer]:
+    """Return the binary layers of a model in the order of its modules."""
+    return [module for module in model.modules() if isinstance(module, BinaryWeightLayer)]
+
+
+@torch.no_grad()
+def clamp_latent_weights(model: nn.Module) -> None:
+    """Clip the latent weights of all binary layers to [-1, 1], in place; call it after every optimizer step.
+
+    Without the clip latent weights would grow where they no longer change the output, and never flip back
+    (Courbariaux et al. 2015, section 2.4).
+    """
+    for layer in binary_layers(model):
+        layer.weight.clamp_(-1, 1)
+
+
+@contextmanager
+def real_valued_weights(model: nn.Module) -> Iterator[None]:
+    """Run the body with the latent real weights in place of their signs.
+
+    This is how BinaryConnect evaluates networks trained with stochastic weights. Batch norm statistics gathered with
+    binary weights do not fit the real ones: re-estimate them with `karui.sw.train.batch_norm`.
+    """
+    layers = binary_layers(model)
+    before = [layer.real_valued for layer in layers]
+    for layer in layers:
+        layer.real_valued = True
+    try:
+        yield
+    finally:
+        for layer, value in zip(layers, before, strict=True):
+            layer.real_valued = value

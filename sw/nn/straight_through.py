@@ -1,0 +1,84 @@
+"""Quantizing functions whose gradients are straight-through estimators."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+
+class _SignIdentity(Function):
+    @staticmethod
+    def forward(ctx: Any, real: Tensor) -> Tensor:
+        return torch.where(real >= 0, 1.0, -1.0).to(real.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        return grad_outputs[0]
+
+
+class _SampledSignIdentity(Function):
+    @staticmethod
+    def forward(ctx: Any, real: Tensor) -> Tensor:
+        return torch.where(torch.rand_like(real) < (real + 1) / 2, 1.0, -1.0).to(real.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        return grad_outputs[0]
+
+
+class _SignHardTanh(Function):
+    @staticmethod
+    def forward(ctx: Any, real: Tensor) -> Tensor:
+        ctx.save_for_backward(real)
+        return torch.where(real >= 0, 1.0, -1.0).to(real.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        (real,) = ctx.saved_tensors
+        return grad_outputs[0] * (real.abs() <= 1)
+
+
+class _RoundIdentity(Function):
+    @staticmethod
+    def forward(ctx: Any, real: Tensor) -> Tensor:
+        return torch.round(real)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        return grad_outputs[0]
+
+
+def sign_identity(real: Tensor) -> Tensor:
+    """Sign with ``real >= 0 -> +1``; the gradient passes unchanged.
+
+    The deterministic weight binarization of BinaryConnect (Courbariaux et al. 2015, eq. 1). The gradient needs no
+    clipping here because the latent weights themselves are clipped to [-1, 1] after every update.
+    """
+    return _apply(_SignIdentity, real)
+
+
+def sampled_sign_identity(real: Tensor) -> Tensor:
+    """Draw +1 with probability ``clip((real + 1) / 2, 0, 1)``, else -1; the gradient passes unchanged.
+
+    The stochastic weight binarization of BinaryConnect (Courbariaux et al. 2015, eq. 2 and 3).
+    """
+    return _apply(_SampledSignIdentity, real)
+
+
+def sign_hard_tanh(real: Tensor) -> Tensor:
+    """Sign with ``real >= 0 -> +1``; the gradient is that of hard tanh: zero where ``|real| > 1``.
+
+    The activation of binarized networks (Hubara et al. 2016, eq. 4).
+    """
+    return _apply(_SignHardTanh, real)
+
+
+def round_identity(real: Tensor) -> Tensor:
+    """Round to the nearest integer, ties to even; the gradient passes unchanged (Bengio et al. 2013)."""
+    return _apply(_RoundIdentity, real)
+
+
+def _apply(function: type[Function], real: Tensor) -> Tensor:
+    quantized: Tensor = function.apply(real)  # type: ignore[no-untyped-call]
+    return quantized

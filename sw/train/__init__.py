@@ -1,0 +1,1 @@
+"""Quantization-aware training: configuration, resumable loop, augmentation, checkpoints and recipes."""

@@ -1,0 +1,90 @@
+"""Configuration of a training."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from karui.sw.train.augment import AugmentConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationConfig:
+    """Training of a float teacher and its share in the student's loss (Hinton et al. 2015).
+
+    Parameters
+    ----------
+    epochs
+        Epochs of the teacher, a small float CNN trained first, from the same seed and with the same augmentation.
+    weight
+        Share of the teacher's soft targets in the loss; the labels keep the rest.
+    temperature
+        Divides the teacher's logits and the student's in the soft part of the loss.
+    """
+
+    epochs: int
+    weight: float = 0.7
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"the teacher's epochs must be at least 1, not {self.epochs}")
+        if not 0 < self.weight <= 1:
+            raise ValueError(f"weight must lie in (0, 1], not {self.weight}")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be positive, not {self.temperature}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Adam with a learning rate that falls from `learning_rate` to `final_learning_rate` along half a cosine.
+
+    The weights of the last epoch are the result: no test or validation accuracy picks among epochs.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the training images.
+    batch_size
+        Images an optimizer step.
+    learning_rate, final_learning_rate
+        Adam's step size at the first and after the last step.
+    loss
+        ``squared_hinge`` (one against all, margin 1) or ``cross_entropy``.
+    seed
+        Seed of the initial weights, the order of images, the distortions and the stochastic weights.
+    threads
+        Threads of torch. Sums are ordered by them, so a training repeats exactly only with the same number.
+    augment
+        Distortion of the training images.
+    distillation
+        Teacher; requires the loss ``cross_entropy``.
+    """
+
+    epochs: int
+    batch_size: int = 100
+    learning_rate: float = 0.02
+    final_learning_rate: float = 1e-5
+    loss: Literal["squared_hinge", "cross_entropy"] = "cross_entropy"
+    seed: int = 1
+    threads: int = 1
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    distillation: DistillationConfig | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.final_learning_rate <= self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate must lie between 0 and learning_rate = {self.learning_rate}, "
+                f"not {self.final_learning_rate}"
+            )
+        if self.loss not in ("squared_hinge", "cross_entropy"):
+            raise ValueError(f'loss must be "squared_hinge" or "cross_entropy", not {self.loss!r}')
+        if self.distillation is not None and self.loss != "cross_entropy":
+            raise ValueError(f'distillation requires loss = "cross_entropy", not {self.loss!r}')
+
+    def learning_rate_at(self, progress: float) -> float:
+        """Return the step size after a fraction `progress` of all steps."""
+        span = self.learning_rate - self.final_learning_rate
+        return self.final_learning_rate + span * (1 + math.cos(math.pi * progress)) / 2

@@ -1,0 +1,21 @@
+"""Classification accuracy."""
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Tensor:
+    """Return the class of each image (uint8, N x C x H x W) in evaluation mode; ties go to the lowest class index."""
+    training = model.training
+    model.eval()
+    classes = [
+        model(images[start : start + batch_size].float()).argmax(1) for start in range(0, len(images), batch_size)
+    ]
+    model.train(training)
+    return torch.cat(classes)
+
+
+def evaluate(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> float:
+    """Return the fraction of images whose predicted class is their label."""
+    return int((predict(model, images, batch_size=batch_size) == labels).sum()) / len(labels)

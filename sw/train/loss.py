@@ -1,0 +1,38 @@
+"""Losses of the classifiers."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from karui.sw.train.config import TrainConfig
+
+Teacher = Callable[[Tensor], Tensor]
+
+
+def squared_hinge(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean of ``max(0, 1 - t y)**2`` with t = +1 for the label's class and -1 for the others."""
+    targets = torch.full_like(logits, -1.0).scatter_(1, labels[:, None], 1.0)
+    return functional.relu(1 - targets * logits).square().mean()
+
+
+def distillation(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """Cross entropy to the teacher's softened distribution, times the squared temperature (Hinton et al. 2015)."""
+    targets = functional.softmax(teacher_logits / temperature, dim=1)
+    return functional.cross_entropy(logits / temperature, targets) * temperature**2
+
+
+def training_loss(
+    config: TrainConfig, logits: Tensor, labels: Tensor, images: Tensor, teacher: Teacher | None
+) -> Tensor:
+    """Return the loss that a configuration asks for; `teacher` is there if it asks for distillation."""
+    if config.loss == "squared_hinge":
+        return squared_hinge(logits, labels)
+    hard = functional.cross_entropy(logits, labels)
+    if config.distillation is None or teacher is None:
+        return hard
+    weight = config.distillation.weight
+    with torch.no_grad():
+        teacher_logits = teacher(images)
+    return weight * distillation(logits, teacher_logits, config.distillation.temperature) + (1 - weight) * hard

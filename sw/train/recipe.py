@@ -1,0 +1,65 @@
+"""What of a recipe file concerns training: its name and the sections [data], [model] and [train]."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from karui.sw.configuration import ConfigurationError, from_mapping, nearest
+from karui.sw.models.build import FAMILIES, ModelConfig
+from karui.sw.train.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Section [data]: `name` as `karui.sw.data.datasets.load` takes it."""
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecipe:
+    """A network, its data and its training, under a name."""
+
+    name: str
+    data: DataConfig
+    model: ModelConfig
+    train: TrainConfig
+
+
+def load_training_recipe(path: Path) -> TrainingRecipe:
+    """Read a recipe file, leaving the sections of other stages alone.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file is not TOML, a section is missing, or a key or value is wrong.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from error
+    sections = {name: _section(content, name, path) for name in ("data", "model", "train")}
+    return TrainingRecipe(
+        name=path.stem,
+        data=from_mapping(DataConfig, sections["data"], f"{path.name} [data]"),
+        model=model_config(sections["model"], f"{path.name} [model]"),
+        train=from_mapping(TrainConfig, sections["train"], f"{path.name} [train]"),
+    )
+
+
+def model_config(mapping: Mapping[str, object], where: str) -> ModelConfig:
+    """Build the configuration that the key `family` names from the other keys."""
+    fields = dict(mapping)
+    family = fields.pop("family", None)
+    if not isinstance(family, str) or family not in FAMILIES:
+        hint = nearest(str(family), list(FAMILIES))
+        raise ConfigurationError(f"{where}: family must be one of {', '.join(FAMILIES)}, not {family!r}; {hint}")
+    return from_mapping(FAMILIES[family], fields, where)
+
+
+def _section(content: Mapping[str, object], name: str, path: Path) -> Mapping[str, object]:
+    section = content.get(name)
+    if not isinstance(section, Mapping):
+        raise ConfigurationError(f"{path}: the section [{name}] is missing")
+    return section
