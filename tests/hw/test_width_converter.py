@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from karui.hw.width_converter import WidthConverter, WidthConverterConfig
+from karui.sim.stream_testbench import Pattern, run_stream
+from karui.sw.numerics import BIPOLAR, signed, unsigned
+
+SHAPES = [(12, 3, 3), (12, 1, 12), (12, 12, 1), (12, 2, 4), (24, 8, 2), (24, 8, 4), (42, 6, 7), (30, 15, 2), (4, 4, 4)]
+FRAMES = 4
+
+
+def _random_words(config: WidthConverterConfig, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    element = config.element
+    low, high = (0, 1) if element.is_bipolar else (element.minimum, element.maximum)
+    return random.integers(low, high + 1, size=FRAMES * config.elements)
+
+
+@pytest.mark.parametrize(("elements", "lanes_in", "lanes_out"), SHAPES)
+@pytest.mark.parametrize("source", Pattern)
+@pytest.mark.parametrize("sink", Pattern)
+def test_keeps_every_element_in_order(elements, lanes_in, lanes_out, source, sink):
+    config = WidthConverterConfig(element=signed(5), elements=elements, lanes_in=lanes_in, lanes_out=lanes_out)
+    words = _random_words(config, seed=elements)
+    run = run_stream(
+        WidthConverter(config),
+        words.reshape(-1, lanes_in),
+        beats_out=words.size // lanes_out,
+        source=source,
+        sink=sink,
+        seed=lanes_in,
+    )
+    assert run.words.reshape(-1).tolist() == words.tolist()
+
+
+@pytest.mark.parametrize(("elements", "lanes_in", "lanes_out"), SHAPES)
+@pytest.mark.parametrize("source", Pattern)
+def test_schedule_equals_simulation(elements, lanes_in, lanes_out, source):
+    config = WidthConverterConfig(element=BIPOLAR, elements=elements, lanes_in=lanes_in, lanes_out=lanes_out)
+    words = _random_words(config, seed=1)
+    run = run_stream(
+        WidthConverter(config), words.reshape(-1, lanes_in), beats_out=words.size // lanes_out, source=source, seed=5
+    )
+    schedule = config.schedule(run.arrivals)
+    assert schedule.accepted.tolist() == run.accepted.tolist()
+    assert schedule.departures.tolist() == run.departures.tolist()
+
+
+@pytest.mark.parametrize(("elements", "lanes_in", "lanes_out"), SHAPES)
+def test_interval_is_the_steady_distance_of_frames(elements, lanes_in, lanes_out):
+    config = WidthConverterConfig(element=unsigned(2), elements=elements, lanes_in=lanes_in, lanes_out=lanes_out)
+    departures = config.schedule(np.zeros(FRAMES * elements // lanes_in, dtype=np.int64)).departures
+    last_of_frames = departures[elements // lanes_out - 1 :: elements // lanes_out]
+    assert np.diff(last_of_frames)[1:].tolist() == [config.interval] * (FRAMES - 2)
+
+
+def test_refuses_lanes_that_do_not_divide_the_frame():
+    with pytest.raises(ValueError, match="lanes_in of a width converter must divide the 12 elements of a frame, not 5"):
+        WidthConverterConfig(element=BIPOLAR, elements=12, lanes_in=5, lanes_out=4)
