@@ -16,7 +16,7 @@ class SkidBuffer(wiring.Component):
 
     Parameters
     ----------
-    layout : ArrayLayout
+    layout : Layout
         Payload.
 
     Members
@@ -25,7 +25,7 @@ class SkidBuffer(wiring.Component):
         Latency 1 cycle, throughput 1 beat a cycle.
     """
 
-    def __init__(self, layout: data.ArrayLayout) -> None:
+    def __init__(self, layout: data.Layout) -> None:
         self.layout = layout
         super().__init__({"i": In(stream.Signature(layout)), "o": Out(stream.Signature(layout))})
 
