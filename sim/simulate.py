@@ -1,0 +1,77 @@
+"""Runs a model that Verilator built, with cocotb and a Python test module inside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cocotb_tools.config
+import find_libpython
+
+
+class SimulationError(RuntimeError):
+    """A simulation ended without a result."""
+
+
+def simulate(
+    *,
+    model: Path,
+    top: str,
+    test_module: str,
+    folder: Path,
+    plusargs: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    result: Path,
+) -> None:
+    """Run a model to its end.
+
+    Parameters
+    ----------
+    model : Path
+        Executable of `karui.sim.verilator.build_model`.
+    top : str
+        Its top module.
+    test_module : str
+        Module with the cocotb test, importable in this process.
+    folder : Path
+        Working folder; the memory images that the design reads lie in it.
+    plusargs : sequence of str
+        ``+name=value`` arguments for the Verilog.
+    environment : mapping, optional
+        Additional variables for the test module.
+    result : Path
+        File that a complete run leaves behind.
+
+    Raises
+    ------
+    SimulationError
+        If the model failed or left no result; the message has the last lines it printed.
+    """
+    variables = {
+        "COCOTB_TOPLEVEL": top,
+        "COCOTB_TEST_MODULES": test_module,
+        "COCOTB_RESULTS_FILE": str(folder / "cocotb.xml"),
+        # Verilator applies inertial writes itself: cocotb need not schedule them, and its fast clock may be used.
+        "COCOTB_TRUST_INERTIAL_WRITES": "1",
+        "TOPLEVEL_LANG": "verilog",
+        "GPI_USERS": f"{find_libpython.find_libpython()};{cocotb_tools.config.pygpi_entry_point()}",
+        "PYGPI_PYTHON_BIN": sys.executable,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    log = folder / "simulation.log"
+    with log.open("wb") as output:
+        code = subprocess.run(
+            [str(model), *plusargs],
+            cwd=folder,
+            env=os.environ | variables | dict(environment or {}),
+            stdout=output,
+            stderr=output,
+            check=False,
+        ).returncode
+    text = log.read_text(errors="replace")
+    if code != 0 or not result.is_file() or "FAIL=0" not in text:
+        lines = [line for line in text.splitlines() if line.strip()]
+        raise SimulationError(f"the simulation of {top} ended without a result:\n" + "\n".join(lines[-25:]))
