@@ -1,0 +1,117 @@
+"""A small ROM that is read from the first word to the last, again and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Const, Module, Shape, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from karui.hw.memory_style import Storage, resolve, rom_attributes
+
+BLOCK_PERIOD = 4
+"""Least number of cycles between two steps that a block RAM and the two registers behind it allow."""
+DISTRIBUTED_WORDS = 64
+"""Deepest cyclic ROM that `auto` keeps in look-up tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CyclicRomConfig:
+    """Parameters of a `CyclicRom`.
+
+    Parameters
+    ----------
+    words : tuple of int
+        Contents, each 0 to ``2**width - 1``, in the order of reading.
+    width : int
+        Bits of a word.
+    period : int
+        Least number of cycles between two steps.
+    storage : {"block", "distributed", "auto"}
+        Memory that holds the words. Block RAM needs a period of 4 or more; `auto` takes it for deep ROMs where it can.
+
+    Raises
+    ------
+    ValueError
+        If there are no words, a word does not fit, or block RAM is asked for at too short a period.
+    """
+
+    words: tuple[int, ...]
+    width: int
+    period: int = 1
+    storage: Storage = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.words:
+            raise ValueError("a cyclic ROM needs at least one word")
+        if not all(0 <= word < 1 << self.width for word in self.words):
+            raise ValueError(f"words of a cyclic ROM must fit {self.width} bits, not reach {max(self.words):#x}")
+        if self.in_block_ram and self.period < BLOCK_PERIOD:
+            raise ValueError(
+                f"a cyclic ROM in block RAM needs a period of {BLOCK_PERIOD} cycles or more, not {self.period}; "
+                "use distributed storage"
+            )
+
+    @property
+    def in_block_ram(self) -> bool:
+        """Whether the words lie in block RAM."""
+        if self.storage == "auto" and self.period < BLOCK_PERIOD:
+            return False
+        return resolve(self.storage, depth=len(self.words), limit=DISTRIBUTED_WORDS) == "block"
+
+
+class CyclicRom(wiring.Component):
+    """Holds the current word of a cyclic sequence in registers; `advance` steps to the next.
+
+    A user reads the word in the cycle in which it sets `advance`, and the next word at least `period` cycles later: it
+    is there after one cycle from look-up tables, after 4 from block RAM. The first word is there 3 cycles after reset.
+
+    Parameters
+    ----------
+    config : CyclicRomConfig
+
+    Members
+    -------
+    advance : In(1)
+        The current word is used in this cycle for the last time.
+    word : Out(width)
+        The current word.
+    """
+
+    advance: Signal
+    word: Signal
+
+    def __init__(self, config: CyclicRomConfig) -> None:
+        self.config = config
+        super().__init__({"advance": In(1), "word": Out(config.width)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        words, width = self.config.words, self.config.width
+        depth = len(words)
+        if len(set(words)) == 1:
+            m.d.comb += self.word.eq(Const(words[0], width))
+            return m
+        in_block_ram = self.config.in_block_ram
+        attributes = rom_attributes("block" if in_block_ram else "distributed")
+        m.submodules.words = rom = memory.Memory(shape=Shape(width), depth=depth, init=words, attrs=attributes)
+        if in_block_ram:
+            read = rom.read_port()
+            address = Signal(range(depth))
+            block_ram_output = Signal(width, reset_less=True)
+            output = Signal(width, reset_less=True)
+            m.d.sync += [block_ram_output.eq(read.data), output.eq(block_ram_output)]
+        else:
+            # Look ahead: the register holds the current word, the address is already that of the next one.
+            read = rom.read_port(domain="comb")
+            address = Signal(range(depth), init=1)
+            output = Signal(width, init=words[0])
+            with m.If(self.advance):
+                m.d.sync += output.eq(read.data)
+        m.d.comb += [read.addr.eq(address), self.word.eq(output)]
+        with m.If(self.advance):
+            m.d.sync += address.eq(address + 1)
+            with m.If(address == depth - 1):
+                m.d.sync += address.eq(0)
+        return m

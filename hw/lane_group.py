@@ -1,0 +1,129 @@
+"""A group of processing elements: dot products, sums and activation of neighbouring outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy.typing as npt
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from karui.hw.accumulate import Accumulate, AccumulateConfig
+from karui.hw.stream import Tagged, lanes_of
+from karui.hw.threshold import ThresholdConfig, ThresholdPipeline, level_word
+from karui.hw.xnor_popcount import XnorPopcount, XnorPopcountConfig
+from karui.sw.numerics import NumberFormat
+
+SumActivation = ThresholdConfig | Literal["sign"] | None
+"""What becomes of a sum: a ladder of thresholds, one level for sums of 0 and more, or nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LaneGroupConfig:
+    """Parameters of a `LaneGroup`.
+
+    Parameters
+    ----------
+    lanes : int
+        Processing elements.
+    simd : int
+        Inputs that each multiplies in a cycle.
+    terms : int
+        Beats that one sum takes.
+    input_format, output_format : NumberFormat
+        Of an input element and of a result.
+    scale : int
+        1 or 2: what a beat's term is multiplied with before it is added.
+    sum_format : NumberFormat
+        Format of the sums.
+    initial : ndarray, shape (folds, lanes)
+        What each sum starts from.
+    activation : ThresholdConfig, "sign" or None
+        What is done with a sum.
+    """
+
+    lanes: int
+    simd: int
+    terms: int
+    input_format: NumberFormat
+    output_format: NumberFormat
+    scale: Literal[1, 2]
+    sum_format: NumberFormat
+    initial: npt.NDArray[Any]
+    activation: SumActivation
+
+    @property
+    def products(self) -> XnorPopcountConfig:
+        """The dot products of a beat."""
+        return XnorPopcountConfig(rows=self.lanes, simd=self.simd)
+
+    @property
+    def sums(self) -> AccumulateConfig:
+        """The sums of a fold's dot products."""
+        term = self.products.term_format
+        return AccumulateConfig(
+            lanes=self.lanes,
+            terms=self.terms,
+            term_format=NumberFormat(kind=term.kind, bits=term.bits + self.scale - 1),
+            sum_format=self.sum_format,
+            initial=self.initial,
+        )
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the last operands of a fold to its results."""
+        activation = self.activation.latency if isinstance(self.activation, ThresholdConfig) else 0
+        return self.products.latency + self.sums.latency + activation
+
+
+class LaneGroup(wiring.Component):
+    """Neighbouring outputs of an engine: a fixed-latency pipeline from operands to results.
+
+    Latency `config.latency` cycles from the last operands of a fold, throughput a beat of operands a cycle.
+
+    Parameters
+    ----------
+    config : LaneGroupConfig
+
+    Members
+    -------
+    i : In(Tagged)
+        Operands, ``config.products.operands``.
+    o : Out(Tagged)
+        Results, a beat for each run of `terms` operands.
+    """
+
+    i: wiring.PureInterface
+    o: wiring.PureInterface
+
+    def __init__(self, config: LaneGroupConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(Tagged(config.products.operands)),
+                "o": Out(Tagged(lanes_of(config.output_format, config.lanes))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        m.submodules.products = products = XnorPopcount(config.products)
+        m.submodules.sums = sums = Accumulate(config.sums)
+        wiring.connect(m, wiring.flipped(self.i), products.i)
+        m.d.comb += sums.i.valid.eq(products.o.valid)
+        for lane in range(config.lanes):
+            m.d.comb += sums.i.payload[lane].eq(products.o.payload[lane] << (config.scale - 1))
+        if isinstance(config.activation, ThresholdConfig):
+            m.submodules.activation = activation = ThresholdPipeline(config.activation)
+            wiring.connect(m, sums.o, activation.i)
+            wiring.connect(m, activation.o, wiring.flipped(self.o))
+            return m
+        m.d.comb += self.o.valid.eq(sums.o.valid)
+        for lane in range(config.lanes):
+            total = sums.o.payload[lane]
+            result = total if config.activation is None else level_word(~total[-1], config.output_format)
+            m.d.comb += self.o.payload[lane].eq(result)
+        return m

@@ -1,0 +1,275 @@
+"""The binary matrix-vector engine: PE outputs of a layer at a time, from SIMD inputs a cycle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from karui.hw.lane_group import LaneGroup, LaneGroupConfig, SumActivation
+from karui.hw.memory_style import Storage
+from karui.hw.replay_buffer import REPLAY_LATENCY, ReplayBuffer, ReplayBufferConfig
+from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
+from karui.hw.threshold import ThresholdConfig
+from karui.hw.timing import Cycles, Schedule, divisors, require_divisor
+from karui.hw.weight_rom import WEIGHT_ROM_LATENCY
+from karui.hw.word_source import WeightSource
+from karui.sw.numerics import NumberFormat, format_for_range
+
+PE_PER_GROUP = 4
+"""Largest group of processing elements: what one set of control and activation registers drives."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MatrixVectorConfig:
+    """Parameters of a `MatrixVector`.
+
+    Parameters
+    ----------
+    outputs, inputs : int
+        Dimensions M and K of the matrix.
+    pe, simd : int
+        Outputs computed together and inputs taken a cycle; they divide M and K.
+    input_format : NumberFormat
+        Format of an input element: bipolar.
+    accumulator : NumberFormat
+        Format of the sums, wide enough for every product of the matrix.
+    bias : ndarray of shape (M,), optional
+        Integers that are added to the sums.
+    activation : ThresholdConfig, optional
+        Applied to the sums before they leave; for M channels, in lanes of `pe`. Without it the sums leave.
+    positions : int
+        Vectors a frame.
+    weight_latency : int
+        Latency of the weight source, 3 or more.
+    storage : {"block", "distributed", "auto"}
+        Memory that holds the vectors while they are replayed.
+
+    Raises
+    ------
+    ValueError
+        If a folding factor does not divide its dimension, or formats and shapes do not fit each other.
+    """
+
+    outputs: int
+    inputs: int
+    pe: int
+    simd: int
+    input_format: NumberFormat
+    accumulator: NumberFormat
+    bias: npt.NDArray[Any] | None = None
+    activation: ThresholdConfig | None = None
+    positions: int = 1
+    weight_latency: int = WEIGHT_ROM_LATENCY
+    storage: Storage = "auto"
+
+    def __post_init__(self) -> None:
+        require_divisor("pe", self.pe, self.outputs, "outputs")
+        require_divisor("simd", self.simd, self.inputs, "inputs")
+        if not self.input_format.is_bipolar:
+            raise ValueError(f"input_format of a binary engine must be bipolar, not {self.input_format}")
+        if self.accumulator.kind != "signed":
+            raise ValueError(f"accumulator must be signed, not {self.accumulator}")
+        if self.bias is not None and self.bias.shape != (self.outputs,):
+            raise ValueError(f"bias must be of shape ({self.outputs},), not {self.bias.shape}")
+        if self.positions < 1:
+            raise ValueError(f"positions must be 1 or more, not {self.positions}")
+        if self.weight_latency < REPLAY_LATENCY:
+            raise ValueError(
+                f"weight_latency must be {REPLAY_LATENCY} or more, not {self.weight_latency}; delay the weights"
+            )
+        if self.activation is not None and (self.activation.channels, self.activation.lanes) != (self.outputs, self.pe):
+            raise ValueError(
+                f"the activation must have {self.outputs} channels in {self.pe} lanes, not "
+                f"{self.activation.channels} in {self.activation.lanes}"
+            )
+
+    @property
+    def output_fold(self) -> int:
+        """Passes over a vector: M / PE."""
+        return self.outputs // self.pe
+
+    @property
+    def input_fold(self) -> int:
+        """Beats of a vector: K / SIMD."""
+        return self.inputs // self.simd
+
+    @property
+    def output_format(self) -> NumberFormat:
+        """Format of a result."""
+        return self.accumulator if self.activation is None else self.activation.output_format
+
+    @property
+    def groups(self) -> int:
+        """Groups of processing elements, of at most `PE_PER_GROUP` each."""
+        return self.pe // max(size for size in divisors(self.pe) if size <= PE_PER_GROUP)
+
+    @property
+    def weight_source(self) -> WeightSource:
+        """Signature of the weights."""
+        return WeightSource(groups=self.groups, width=self.pe // self.groups * self.simd)
+
+    @property
+    def interval(self) -> int:
+        """Cycles a frame: positions * (M / PE) * (K / SIMD)."""
+        return self.positions * self.output_fold * self.input_fold
+
+    @property
+    def replay(self) -> ReplayBufferConfig:
+        """The buffer at the input."""
+        return ReplayBufferConfig(
+            number_format=self.input_format,
+            lanes=self.simd,
+            words=self.input_fold,
+            passes=self.output_fold,
+            storage=self.storage,
+        )
+
+    @property
+    def pipeline_latency(self) -> int:
+        """Cycles from the take of a fold's last word to its valid tag at the end of the pipeline."""
+        return self.weight_latency + self.groups - 1 + self.lane_group(0).latency
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the transfer of a vector's last beat to the first beat of its result, in an idle engine."""
+        return 1 + self.pipeline_latency + FIFO_LATENCY
+
+    def schedule(self, arrivals: Cycles) -> Schedule:
+        """Cycles of each beat, with weights that are always available; see `Schedule`."""
+        accepted, last_takes = self.replay.takes(arrivals)
+        return Schedule(accepted=accepted, departures=last_takes.reshape(-1) + self.pipeline_latency + FIFO_LATENCY)
+
+    def lane_group(self, group: int) -> LaneGroupConfig:
+        """The processing elements of one group.
+
+        The engine adds up counts ``p`` of equal bits, and the sum is ``y = 2 p + c`` with ``c = bias - K``. Instead of
+        comparing ``y`` with a threshold ``t`` it compares ``p`` with ``ceil((t - c) / 2)``; a single threshold costs no
+        comparator at all: the sum starts from its negative, and the sign is the result.
+        """
+        lanes = self.pe // self.groups
+        first = group * lanes
+        scale, low, high = 2, 0, self.inputs
+        constant = np.full(self.outputs, -self.inputs, dtype=np.int64)
+        if self.bias is not None:
+            constant = constant + self.bias
+        initial = constant
+        sum_format = self.accumulator
+        activation: SumActivation = None
+        if self.activation is not None:
+            # In units of the counts; out of their range a threshold is reached always or never, as at its edge.
+            reached = -((constant[:, None] - self.activation.thresholds) // scale)
+            reached = reached.clip(low, high + 1)
+            scale = 1
+            if reached.shape[1] == 1:
+                initial = -reached[:, 0]
+                sum_format = format_for_range(low - (high + 1), high - low)
+                activation = "sign"
+            else:
+                initial = np.zeros_like(constant)
+                sum_format = format_for_range(low, high)
+                ladder = replace(self.activation, thresholds=reached, input_format=sum_format)
+                activation = ladder.lane_slice(first, lanes)
+        by_fold = initial.reshape(self.output_fold, self.pe)
+        return LaneGroupConfig(
+            lanes=lanes,
+            simd=self.simd,
+            terms=self.input_fold,
+            input_format=self.input_format,
+            output_format=self.output_format,
+            scale=1 if scale == 1 else 2,
+            sum_format=sum_format,
+            initial=by_fold[:, first : first + lanes],
+            activation=activation,
+        )
+
+
+class MatrixVector(wiring.Component):
+    """Multiplies vectors by a binary matrix, bit-exactly.
+
+    For each vector, for each fold of PE outputs, the engine takes K / SIMD words of activations and weights, one pair a
+    cycle, and yields a beat of PE results: (M / PE) * (K / SIMD) cycles a vector, back to back. The vector's words are
+    kept in a `ReplayBuffer`; the next vector is accepted meanwhile. The processing elements form groups, each a cycle
+    behind the one before, so that no register drives more than one group; the results are brought together again at
+    the end. A fold starts only when the output has a place for its result.
+
+    Parameters
+    ----------
+    config : MatrixVectorConfig
+
+    Members
+    -------
+    i : In(stream)
+        Vectors, `simd` elements a beat.
+    weights : In(WeightSource)
+        Weights in the order of the loop; latency ``config.weight_latency``.
+    o : Out(stream)
+        Results, `pe` a beat.
+    """
+
+    i: stream.Interface
+    weights: wiring.PureInterface
+    o: stream.Interface
+
+    def __init__(self, config: MatrixVectorConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(lanes_of(config.input_format, config.simd))),
+                "weights": In(config.weight_source),
+                "o": Out(stream.Signature(lanes_of(config.output_format, config.pe))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        m.submodules.replay = replay = ReplayBuffer(config.replay)
+        m.submodules.output = output = ElasticOutput(
+            ElasticOutputConfig(
+                payload=lanes_of(config.output_format, config.pe),
+                period=config.input_fold,
+                latency=config.input_fold - 1 + config.pipeline_latency,
+            )
+        )
+        wiring.connect(m, wiring.flipped(self.i), replay.i)
+        wiring.connect(m, output.o, wiring.flipped(self.o))
+
+        issue, fold_start = Signal(), Signal()
+        m.d.comb += [
+            issue.eq(replay.o.available & self.weights.available & (output.credit | ~fold_start)),
+            replay.o.take.eq(issue),
+            self.weights.take.eq(issue),
+            output.reserve.eq(issue & fold_start),
+        ]
+        word = Signal(range(config.input_fold))
+        m.d.comb += fold_start.eq(word == 0)
+        with m.If(issue):
+            m.d.sync += word.eq(word + 1)
+            with m.If(word == config.input_fold - 1):
+                m.d.sync += word.eq(0)
+
+        valid = delayed(m, issue, config.weight_latency, name="valid", control=True)
+        activations = delayed(m, replay.o.data, config.weight_latency - REPLAY_LATENCY, name="activations")
+        lanes = config.pe // config.groups
+        for index in range(config.groups):
+            m.submodules[f"group_{index}"] = group = LaneGroup(config.lane_group(index))
+            if index:
+                valid = delayed(m, valid, 1, name=f"group_{index}_valid", control=True)
+                activations = delayed(m, activations, 1, name=f"group_{index}_activations")
+            m.d.comb += [
+                group.i.valid.eq(valid),
+                group.i.payload.activations.eq(activations),
+                group.i.payload.weights.as_value().eq(self.weights.data[index]),
+            ]
+            results = delayed(m, group.o.payload, config.groups - 1 - index, name=f"group_{index}_results")
+            position = index * lanes * config.output_format.bits
+            width = lanes * config.output_format.bits
+            m.d.comb += output.i.payload.as_value()[position : position + width].eq(results)
+        m.d.comb += output.i.valid.eq(group.o.valid)
+        return m

@@ -1,0 +1,209 @@
+"""A buffer that takes a vector once and hands it out several times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from amaranth.hdl import Module, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, Storage, ram_attributes, resolve
+from karui.hw.stream import lanes_of
+from karui.hw.timing import Cycles
+from karui.hw.word_source import WordSource
+from karui.sw.numerics import NumberFormat
+
+REPLAY_LATENCY = 3
+"""Cycles from a take to its word: the memory and the two registers behind it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayBufferConfig:
+    """Parameters of a `ReplayBuffer`.
+
+    Parameters
+    ----------
+    number_format : NumberFormat
+        Format of an element.
+    lanes : int
+        Elements a word.
+    words : int
+        Words a vector.
+    passes : int
+        How often each vector is handed out.
+    storage : {"block", "distributed", "auto"}
+        Memory that holds the words.
+
+    Raises
+    ------
+    ValueError
+        If a number is less than 1.
+    """
+
+    number_format: NumberFormat
+    lanes: int
+    words: int
+    passes: int
+    storage: Storage = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("lanes", "words", "passes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} of a replay buffer must be 1 or more, not {getattr(self, name)}")
+        resolve(self.storage, depth=self.capacity, limit=DISTRIBUTED_RAM_WORDS)
+
+    @property
+    def capacity(self) -> int:
+        """Words that it holds: two vectors, so that one arrives while the other is replayed; without replay, a few.
+
+        A power of two, so that its pointers wrap by themselves.
+        """
+        return 4 if self.passes == 1 else max(4, 1 << (2 * self.words - 1).bit_length())
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a take to its word."""
+        return REPLAY_LATENCY
+
+    @property
+    def interval(self) -> int:
+        """Cycles a vector when words are taken as soon as they are available."""
+        return self.words * self.passes
+
+    def takes(self, arrivals: Cycles) -> tuple[Cycles, Cycles]:
+        """Cycles of the transfers when every word is taken as soon as it is available.
+
+        Parameters
+        ----------
+        arrivals : ndarray of int64
+            Cycle in which each word is first valid at `i`; whole vectors.
+
+        Returns
+        -------
+        accepted : ndarray of int64
+            Cycle in which each word is transferred.
+        last_takes : ndarray of int64, shape (vectors, passes)
+            Cycle in which the last word of each pass is taken.
+        """
+        words, passes, capacity = self.words, self.passes, self.capacity
+        if len(arrivals) % words:
+            raise ValueError(f"arrivals must be whole vectors of {words} words, not {len(arrivals)} words")
+        accepted: list[int] = []
+        freed: list[int] = []
+        ends: list[int] = []
+        last_accept, take = -1, -1
+        for index, arrival in enumerate(arrivals.tolist()):
+            last_accept = max(arrival, last_accept + 1)
+            if index >= capacity:
+                last_accept = max(last_accept, freed[index - capacity] + 1)
+            accepted.append(last_accept)
+            take = max(take, last_accept) + 1
+            if passes == 1:
+                freed.append(take)
+            if index % words == words - 1:
+                ends.append(take)
+                if passes > 1:
+                    take += (passes - 1) * words
+                    freed.extend(range(take - words + 1, take + 1))
+        last_takes = np.asarray(ends, dtype=np.int64)[:, None] + np.arange(passes, dtype=np.int64) * words
+        return np.asarray(accepted, dtype=np.int64), last_takes
+
+
+class ReplayBuffer(wiring.Component):
+    """Takes vectors from a stream and hands each out `passes` times, word by word.
+
+    The first pass follows the words as they arrive, one cycle behind; the next vector is taken in meanwhile. A word can
+    be taken in every cycle. Memory: `capacity` words of ``lanes * bits`` bits.
+
+    Parameters
+    ----------
+    config : ReplayBufferConfig
+
+    Members
+    -------
+    i : In(stream)
+        Vectors, `words` words each.
+    o : Out(WordSource)
+        Each vector `passes` times; latency `config.latency`.
+    """
+
+    i: stream.Interface
+    o: wiring.PureInterface
+
+    def __init__(self, config: ReplayBufferConfig) -> None:
+        self.config = config
+        payload = lanes_of(config.number_format, config.lanes)
+        super().__init__({"i": In(stream.Signature(payload)), "o": Out(WordSource(payload))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        storage = resolve(config.storage, depth=config.capacity, limit=DISTRIBUTED_RAM_WORDS)
+        # A word is readable from the cycle after its transfer, and its place is free from the cycle after its last
+        # read: the two ports never meet at one address that matters.
+        m.submodules.words = words = memory.Memory(
+            shape=lanes_of(config.number_format, config.lanes),
+            depth=config.capacity,
+            init=[],
+            attrs=ram_attributes(storage),
+        )
+        write = words.write_port()
+        read = words.read_port()
+
+        produce = Signal(range(config.capacity))
+        occupied = Signal(range(config.capacity + 1))
+        accept = Signal()
+        m.d.comb += [
+            self.i.ready.eq(occupied != config.capacity),
+            accept.eq(self.i.valid & self.i.ready),
+            write.addr.eq(produce),
+            write.data.eq(self.i.payload),
+            write.en.eq(accept),
+        ]
+        with m.If(accept):
+            m.d.sync += produce.eq(produce + 1)
+
+        take, freed, first_pass = self.o.take, Signal(), Signal(init=1)
+        unread = Signal(range(config.capacity + 1))
+        m.d.comb += self.o.available.eq((unread != 0) | ~first_pass)
+        self._walk(m, read, first_pass=first_pass, freed=freed)
+        _count(m, occupied, up=accept, down=freed)
+        _count(m, unread, up=accept, down=take & first_pass)
+
+        output = Signal.like(self.o.data, name="output", reset_less=True)
+        block_ram_output = Signal.like(self.o.data, name="block_ram_output", reset_less=True)
+        m.d.sync += [block_ram_output.eq(read.data), output.eq(block_ram_output)]
+        m.d.comb += self.o.data.eq(output)
+        return m
+
+    def _walk(self, m: Module, read: memory.ReadPort, *, first_pass: Signal, freed: Signal) -> None:
+        """Step the read address through the vector, and back to its start at the end of all but the last pass."""
+        config, take = self.config, self.o.take
+        consume = Signal(range(config.capacity))
+        start = Signal(range(config.capacity))
+        word = Signal(range(config.words))
+        replay = Signal(range(config.passes))
+        last_word, last_pass = Signal(), Signal()
+        m.d.comb += [
+            read.addr.eq(consume),
+            last_word.eq(word == config.words - 1),
+            last_pass.eq(replay == config.passes - 1),
+            freed.eq(take & last_pass),
+        ]
+        with m.If(take):
+            m.d.sync += [consume.eq(consume + 1), word.eq(word + 1)]
+            with m.If(last_word):
+                m.d.sync += [word.eq(0), replay.eq(replay + 1), first_pass.eq(last_pass)]
+                with m.If(last_pass):
+                    m.d.sync += [replay.eq(0), start.eq(consume + 1)]
+                with m.Else():
+                    m.d.sync += consume.eq(start)
+
+
+def _count(m: Module, counter: Signal, *, up: Signal, down: Signal) -> None:
+    with m.If(up & ~down):
+        m.d.sync += counter.eq(counter + 1)
+    with m.Elif(down & ~up):
+        m.d.sync += counter.eq(counter - 1)

@@ -1,0 +1,180 @@
+"""Binary weights in ROMs: the weight source of an engine whose weights are constants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+from amaranth.hdl import Const, Module, Shape, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import Out
+
+from karui.hw.memory_style import DISTRIBUTED_ROM_WORDS, Storage, resolve, rom_attributes
+from karui.hw.timing import require_divisor
+from karui.hw.word_source import WeightSource
+from karui.sw.numerics import BIPOLAR, pack, to_integers
+
+WEIGHT_ROM_LATENCY = 3
+"""Cycles from a take to the word of group 0: the memory and the two registers behind it."""
+
+
+def weight_words(weights: npt.NDArray[Any], pe: int, simd: int, *, groups: int = 1) -> list[list[int]]:
+    """The words of a `WeightSource`.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (M, K)
+        -1 and +1.
+    pe, simd : int
+        Outputs and inputs a word; they divide M and K.
+    groups : int
+        Parts of a word; it divides `pe`.
+
+    Returns
+    -------
+    list of list of int
+        For each group its part of each word, in the order of the engine's loop.
+    """
+    outputs, inputs = weights.shape
+    per_group = pe // groups
+    blocks = weights.reshape(outputs // pe, groups, per_group, inputs // simd, simd)
+    # (group, output fold, input fold, output in the group, input)
+    ordered = blocks.transpose(1, 0, 3, 2, 4).reshape(groups, -1, per_group * simd)
+    return [to_integers(pack(part, BIPOLAR)) for part in ordered]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WeightRomConfig:
+    """Parameters of a `WeightRom`.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (M, K)
+        -1 and +1.
+    pe, simd : int
+        Outputs and inputs a word.
+    groups : int
+        Parts of a word, as the engine asks for (`MatrixVectorConfig.groups`).
+    storage : {"block", "distributed", "auto"}
+        Memory that holds the words; `auto` keeps up to 16 words in look-up tables.
+
+    Raises
+    ------
+    ValueError
+        If the weights are not a matrix of -1 and +1, or a factor does not divide its dimension.
+    """
+
+    weights: npt.NDArray[Any]
+    pe: int
+    simd: int
+    groups: int = 1
+    storage: Storage = "auto"
+
+    def __post_init__(self) -> None:
+        if self.weights.ndim != 2:
+            raise ValueError(f"weights must be a matrix (M, K), not of shape {self.weights.shape}")
+        if not BIPOLAR.admits(self.weights):
+            raise ValueError(
+                f"weights of a binary engine must be -1 or +1, not {self.weights[abs(self.weights) != 1][0]}"
+            )
+        require_divisor("pe", self.pe, self.weights.shape[0], "outputs")
+        require_divisor("simd", self.simd, self.weights.shape[1], "inputs")
+        require_divisor("groups", self.groups, self.pe, "outputs of a word")
+        resolve(self.storage, depth=self.depth, limit=DISTRIBUTED_ROM_WORDS)
+
+    @property
+    def depth(self) -> int:
+        """Words of the loop."""
+        return self.weights.size // (self.pe * self.simd)
+
+    @property
+    def width(self) -> int:
+        """Bits of a group's part of a word."""
+        return self.pe // self.groups * self.simd
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a take to group 0's part of the word; group `g` follows `g` cycles later."""
+        return WEIGHT_ROM_LATENCY
+
+    def words(self) -> list[list[int]]:
+        """Contents: for each group its part of each word."""
+        return weight_words(self.weights, self.pe, self.simd, groups=self.groups)
+
+
+class WeightRom(wiring.Component):
+    """Constant weights, one ROM and one address counter for each group.
+
+    A word can be taken in every cycle. Memory: ``M * K`` bits. A matrix that is one word is a constant and needs none.
+
+    Parameters
+    ----------
+    config : WeightRomConfig
+
+    Members
+    -------
+    o : Out(WeightSource)
+        The words, always available; latency `config.latency`.
+    """
+
+    o: wiring.PureInterface
+
+    def __init__(self, config: WeightRomConfig) -> None:
+        self.config = config
+        super().__init__({"o": Out(WeightSource(groups=config.groups, width=config.width))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        m.d.comb += self.o.available.eq(1)
+        take = self.o.take
+        for group, words in enumerate(config.words()):
+            if config.depth == 1:
+                m.d.comb += self.o.data[group].eq(Const(words[0], config.width))
+                continue
+            m.submodules[f"group_{group}"] = rom = _SequentialRom(words, config.width, config.storage)
+            m.d.comb += [rom.take.eq(take), self.o.data[group].eq(rom.data)]
+            later = Signal(name=f"take_{group + 1}")
+            m.d.sync += later.eq(take)
+            take = later
+        return m
+
+
+class _SequentialRom(wiring.Component):
+    """A ROM whose words are taken in order; each comes `WEIGHT_ROM_LATENCY` cycles after its take."""
+
+    take: Signal
+    data: Signal
+
+    def __init__(self, words: list[int], width: int, storage: Storage) -> None:
+        self.words = words
+        self.storage = resolve(storage, depth=len(words), limit=DISTRIBUTED_ROM_WORDS)
+        super().__init__({"take": wiring.In(1), "data": Out(width)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        depth, width = len(self.words), len(self.data)
+        m.submodules.words = rom = memory.Memory(
+            shape=Shape(width), depth=depth, init=self.words, attrs=rom_attributes(self.storage)
+        )
+        read = rom.read_port()
+        address = Signal(range(depth))
+        with m.If(self.take):
+            m.d.sync += address.eq(address + 1)
+            with m.If(address == depth - 1):
+                m.d.sync += address.eq(0)
+        if self.storage == "block":
+            # The first of the two registers fits into the block RAM (its own output register): no reset, no enable.
+            block_ram_output = Signal(width, reset_less=True)
+            output = Signal(width, reset_less=True)
+            m.d.comb += read.addr.eq(address)
+            m.d.sync += [block_ram_output.eq(read.data), output.eq(block_ram_output)]
+            m.d.comb += self.data.eq(output)
+        else:
+            # Look-up tables answer at once: spend the two cycles on the way of the address to them.
+            address_1 = Signal.like(address, reset_less=True)
+            address_2 = Signal.like(address, reset_less=True)
+            m.d.sync += [address_1.eq(address), address_2.eq(address_1)]
+            m.d.comb += [read.addr.eq(address_2), self.data.eq(read.data)]
+        return m

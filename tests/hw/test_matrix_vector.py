@@ -1,0 +1,168 @@
+import numpy as np
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig
+from karui.hw.stream import lanes_of
+from karui.hw.threshold import ThresholdConfig
+from karui.hw.weight_rom import WeightRom, WeightRomConfig
+from karui.sim.stream_testbench import Pattern, run_stream
+from karui.sw.numerics import BIPOLAR, NumberFormat, signed, unsigned
+
+
+class Layer(wiring.Component):
+    """An engine with its weights."""
+
+    def __init__(self, config: MatrixVectorConfig, weights: np.ndarray, storage: str = "auto") -> None:
+        self.config = config
+        self.rom = WeightRomConfig(
+            weights=weights, pe=config.pe, simd=config.simd, groups=config.groups, storage=storage
+        )
+        super().__init__(
+            {
+                "i": In(stream.Signature(lanes_of(config.input_format, config.simd))),
+                "o": Out(stream.Signature(lanes_of(config.output_format, config.pe))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.engine = engine = MatrixVector(self.config)
+        m.submodules.weights = weights = WeightRom(self.rom)
+        wiring.connect(m, weights.o, engine.weights)
+        wiring.connect(m, wiring.flipped(self.i), engine.i)
+        wiring.connect(m, engine.o, wiring.flipped(self.o))
+        return m
+
+
+def _words(values: np.ndarray, number_format: NumberFormat) -> np.ndarray:
+    return (values + 1) // 2 if number_format.is_bipolar else values
+
+
+def _check(config, weights, vectors, storage="auto", **patterns):
+    sums = vectors @ weights.T + (0 if config.bias is None else config.bias)
+    if config.activation is None:
+        expected = sums
+    else:
+        levels = (sums[:, :, None] >= config.activation.thresholds[None]).sum(axis=2)
+        expected = np.vectorize(config.output_format.at_level)(levels)
+    run = run_stream(
+        Layer(config, weights, storage),
+        _words(vectors, config.input_format).reshape(-1, config.simd),
+        beats_out=expected.size // config.pe,
+        **patterns,
+    )
+    assert run.words.reshape(expected.shape).tolist() == _words(expected, config.output_format).tolist()
+    if patterns.get("sink", Pattern.NONE) is Pattern.NONE:
+        schedule = config.schedule(run.arrivals)
+        assert schedule.accepted.tolist() == run.accepted.tolist()
+        assert schedule.departures.tolist() == run.departures.tolist()
+    return run
+
+
+def _problem(outputs, inputs, pe, simd, *, levels=0, bias=False, vectors=6, seed=0, output_format=BIPOLAR):
+    random = np.random.default_rng(seed)
+    accumulator = signed((2 * inputs + 20).bit_length() + 1)
+    activation = None
+    if levels:
+        activation = ThresholdConfig(
+            channels=outputs,
+            lanes=pe,
+            thresholds=np.sort(random.integers(-inputs // 2 - 1, inputs // 2 + 2, size=(outputs, levels)), axis=1),
+            input_format=accumulator,
+            output_format=output_format,
+        )
+    config = MatrixVectorConfig(
+        outputs=outputs,
+        inputs=inputs,
+        pe=pe,
+        simd=simd,
+        input_format=BIPOLAR,
+        accumulator=accumulator,
+        bias=random.integers(-9, 10, size=outputs) if bias else None,
+        activation=activation,
+    )
+    weights = random.choice([-1, 1], size=(outputs, inputs))
+    return config, weights, random.choice([-1, 1], size=(vectors, inputs))
+
+
+FOLDS = [
+    (8, 12, 8, 12),
+    (8, 12, 8, 3),
+    (8, 12, 1, 12),
+    (8, 12, 2, 4),
+    (12, 7, 6, 1),
+    (12, 7, 12, 7),
+    (16, 49, 16, 7),
+    (3, 1, 1, 1),
+    (10, 18, 5, 9),
+]
+
+
+@pytest.mark.parametrize("source", Pattern)
+@pytest.mark.parametrize("sink", Pattern)
+@pytest.mark.parametrize("fold", FOLDS)
+def test_thresholds_fused(fold, source, sink):
+    _check(*_problem(*fold, levels=1), source=source, sink=sink, seed=5)
+
+
+@pytest.mark.parametrize("sink", Pattern)
+@pytest.mark.parametrize("fold", FOLDS)
+@pytest.mark.parametrize("bias", [False, True])
+def test_plain_sums(fold, sink, bias):
+    _check(*_problem(*fold, bias=bias, seed=1), source=Pattern.RANDOM, sink=sink, seed=6)
+
+
+@pytest.mark.parametrize("fold", FOLDS)
+@pytest.mark.parametrize(("levels", "output_format"), [(1, unsigned(1)), (2, unsigned(2)), (3, signed(2))])
+def test_bias_before_threshold_ladders(fold, levels, output_format):
+    _check(*_problem(*fold, levels=levels, bias=True, seed=2, output_format=output_format))
+
+
+@pytest.mark.parametrize("fold", FOLDS)
+def test_vectors_follow_without_a_gap(fold):
+    config, weights, vectors = _problem(*fold, levels=1, vectors=8)
+    run = _check(config, weights, vectors)
+    beats = config.output_fold
+    assert np.diff(run.departures[beats - 1 :: beats])[2:].tolist() == [config.interval] * 5
+
+
+@pytest.mark.parametrize("storage", ["block", "distributed"])
+def test_weight_storage_makes_no_difference(storage):
+    _check(*_problem(8, 12, 4, 3, levels=1), storage=storage)
+
+
+def test_unreachable_and_certain_thresholds():
+    config, weights, vectors = _problem(4, 6, 2, 2, levels=1, vectors=20)
+    config.activation.thresholds[:] = [[-100], [100], [-6], [7]]
+    _check(config, weights, vectors)
+
+
+def test_all_vectors_and_weights_of_a_small_matrix():
+    vectors = np.array([[(word >> bit & 1) * 2 - 1 for bit in range(6)] for word in range(64)])
+    config, _, _ = _problem(64, 6, 16, 3)
+    _check(config, vectors, vectors)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pe": 3}, "pe must divide the 8 outputs, not 3; use one of 1, 2, 4, 8"),
+        ({"simd": 5}, "simd must divide the 12 inputs, not 5; use one of 1, 2, 3, 4, 6, 12"),
+        ({"weight_latency": 2}, "weight_latency must be 3 or more, not 2"),
+        ({"bias": np.zeros(3)}, r"bias must be of shape \(8,\), not \(3,\)"),
+    ],
+)
+def test_refuses(change, message):
+    fields = {
+        "outputs": 8,
+        "inputs": 12,
+        "pe": 2,
+        "simd": 3,
+        "input_format": BIPOLAR,
+        "accumulator": signed(8),
+    }
+    with pytest.raises(ValueError, match=message):
+        MatrixVectorConfig(**(fields | change))
