@@ -1,0 +1,1 @@
+"""Lowering: from networks of this and other toolkits to the integer graph."""

@@ -1,0 +1,171 @@
+"""What a stage costs and how long it takes, as a function of its folding: one function an operation.
+
+The logic costs are fitted to placed-and-routed ECP5 designs (`karui bench estimate` measures their error); cycle counts
+are exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import singledispatch
+
+from karui.hw.stages import Stage
+from karui.sw.ir import ArgMax, MatrixVector, MaxPool, Op, Requantize, SlidingWindow, Threshold
+
+# ECP5 block RAM: 16 Kibit plus parity, as words of 36, 18, 9, 4, 2 or 1 bits.
+_BLOCK_RAM_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+# Memories of at most this many words are built from look-up tables.
+DISTRIBUTED_DEPTH = 32
+# Processing elements that share one weight memory (see `karui.hw.matrix_vector`).
+PE_GROUP = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """Parallelism of a stage.
+
+    Parameters
+    ----------
+    simd : int
+        Elements taken a cycle.
+    pe : int
+        Elements of the result produced together.
+    """
+
+    simd: int
+    pe: int
+
+    def __str__(self) -> str:
+        return f"SIMD {self.simd} x PE {self.pe}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Cells of a device.
+
+    Parameters
+    ----------
+    luts : int
+        Four-input look-up tables, those of carry cells included.
+    block_rams : int
+        18 Kibit block memories.
+    dsps : int
+        18 x 18 multipliers.
+    """
+
+    luts: int = 0
+    block_rams: int = 0
+    dsps: int = 0
+
+    def __add__(self, other: Resources) -> Resources:
+        return Resources(
+            luts=self.luts + other.luts,
+            block_rams=self.block_rams + other.block_rams,
+            dsps=self.dsps + other.dsps,
+        )
+
+    def fits(self, budget: Resources) -> bool:
+        """Whether no resource exceeds the budget's."""
+        return self.luts <= budget.luts and self.block_rams <= budget.block_rams and self.dsps <= budget.dsps
+
+
+def memory_cost(words: int, bits: int) -> Resources:
+    """Cells of a read-only memory."""
+    if words <= 1:
+        return Resources()
+    if words <= DISTRIBUTED_DEPTH:
+        return Resources(luts=bits * -(-words // 16))
+    return Resources(block_rams=min(-(-words // depth) * -(-bits // width) for depth, width in _BLOCK_RAM_SHAPES))
+
+
+@singledispatch
+def cycles(op: Op, stage: Stage, fold: Fold) -> int:
+    """Cycles that a frame occupies a stage."""
+    raise TypeError(f"{type(op).__name__} has no engine")
+
+
+@singledispatch
+def cost(op: Op, stage: Stage, fold: Fold) -> Resources:
+    """Cells of a stage."""
+    raise TypeError(f"{type(op).__name__} has no engine")
+
+
+@cycles.register
+def _(op: MatrixVector, stage: Stage, fold: Fold) -> int:
+    return stage.positions * (_outputs(stage) // fold.pe) * (stage.source.shape[-1] // fold.simd)
+
+
+@cost.register
+def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
+    inputs, outputs = stage.source.shape[-1], _outputs(stage)
+    words = (outputs // fold.pe) * (inputs // fold.simd)
+    group = min(PE_GROUP, fold.pe)
+    weights = memory_cost(words, group * fold.simd)
+    groups = -(-fold.pe // group)
+    bits = stage.source.number_format.bits
+    # An XNOR and its share of the popcount tree; a wider input is gated and summed by carry chains.
+    per_product = 3.0 if bits == 1 else 1.0 + 2.0 * (bits + 1)
+    accumulator = op.accumulator.bits
+    per_element = 4.0 * accumulator
+    if stage.activation is not None:
+        parameters = stage.graph.constants[stage.activation.inputs[1]]
+        levels = parameters.values.shape[-1] if isinstance(stage.activation.op, Threshold) else 2
+        per_element += 2.0 * accumulator * min(levels, 8)
+    dsps = fold.pe if stage.activation is not None and isinstance(stage.activation.op, Requantize) else 0
+    replay = memory_cost(2 * (inputs // fold.simd), fold.simd * bits) if outputs > fold.pe else Resources()
+    return Resources(
+        luts=round(fold.pe * (fold.simd * per_product + per_element)) + 60 + weights.luts * groups + replay.luts,
+        block_rams=weights.block_rams * groups + replay.block_rams,
+        dsps=dsps,
+    )
+
+
+@cycles.register
+def _(op: SlidingWindow, stage: Stage, fold: Fold) -> int:
+    return max(stage.source.elements, stage.result.elements) // fold.simd
+
+
+@cost.register
+def _(op: SlidingWindow, stage: Stage, fold: Fold) -> Resources:
+    _, width, channels = stage.source.shape
+    rows = op.kernel[0] + op.stride[0]
+    return Resources(luts=180) + memory_cost(rows * width * channels // fold.simd, _width(stage, fold.simd))
+
+
+@cycles.register(Threshold)
+@cycles.register(Requantize)
+@cycles.register(MaxPool)
+@cycles.register(ArgMax)
+def _(op: Op, stage: Stage, fold: Fold) -> int:
+    return stage.source.elements // fold.simd
+
+
+@cost.register
+def _(op: Threshold, stage: Stage, fold: Fold) -> Resources:
+    levels = stage.graph.constants[stage.node.inputs[1]].values.shape[-1]
+    return Resources(luts=30 + fold.simd * (1 + stage.source.number_format.bits * min(levels, 8)))
+
+
+@cost.register
+def _(op: Requantize, stage: Stage, fold: Fold) -> Resources:
+    return Resources(luts=30 + fold.simd * 60, dsps=fold.simd)
+
+
+@cost.register
+def _(op: MaxPool, stage: Stage, fold: Fold) -> Resources:
+    _, width, channels = stage.source.shape
+    line = memory_cost(width // op.stride[1] * channels // fold.simd, _width(stage, fold.simd))
+    return Resources(luts=80 + 3 * _width(stage, fold.simd)) + line
+
+
+@cost.register
+def _(op: ArgMax, stage: Stage, fold: Fold) -> Resources:
+    return Resources(luts=40 + fold.simd * 4 * stage.source.number_format.bits)
+
+
+def _outputs(stage: Stage) -> int:
+    return int(stage.graph.tensors[stage.name].shape[-1])
+
+
+def _width(stage: Stage, lanes: int) -> int:
+    return lanes * stage.source.number_format.bits

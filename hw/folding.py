@@ -1,0 +1,144 @@
+"""The folding solver: parallelism of every stage for a rate, or the best rate for a device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from karui.hw.estimate import Fold, Resources, cost, cycles
+from karui.hw.stages import Stage
+from karui.sw.ir import MatrixVector
+
+# Look-up tables that a block RAM or a multiplier is worth when foldings of one rate are compared: the proportion in
+# which an ECP5-85F offers them (83,640 look-up tables, 208 block RAMs, 156 multipliers).
+_LUTS_PER_BLOCK_RAM = 400
+_LUTS_PER_DSP = 500
+
+
+class FoldingError(ValueError):
+    """No folding meets the request; the message says which does."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folding:
+    """Parallelism of every stage.
+
+    Parameters
+    ----------
+    folds : mapping of str to Fold
+        By stage name.
+    """
+
+    folds: Mapping[str, Fold]
+
+    def save(self, path: Path) -> None:
+        """Write the folding as JSON, one stage a key."""
+        document = {name: {"simd": fold.simd, "pe": fold.pe} for name, fold in self.folds.items()}
+        path.write_text(json.dumps(document, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Folding:
+        """Inverse of `save`."""
+        try:
+            document = json.loads(path.read_text())
+            return cls(folds={name: Fold(simd=fold["simd"], pe=fold["pe"]) for name, fold in document.items()})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FoldingError(f"{path} is no folding ({error}): write one {{'simd': n, 'pe': n}} a stage") from error
+
+
+def choices(stage: Stage) -> list[Fold]:
+    """Every legal folding of a stage."""
+    if isinstance(stage.op, MatrixVector):
+        outputs = stage.graph.tensors[stage.name].shape[-1]
+        return [Fold(simd=simd, pe=pe) for simd in divisors(stage.granule) for pe in divisors(outputs)]
+    return [Fold(simd=lanes, pe=lanes) for lanes in divisors(stage.granule)]
+
+
+def divisors(number: int) -> list[int]:
+    """Divisors of a number, ascending."""
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+
+
+def check(pipeline: Sequence[Stage], folding: Folding) -> Folding:
+    """Return the folding if it is legal for the pipeline.
+
+    Raises
+    ------
+    FoldingError
+        If a stage is missing, unknown, or its numbers do not divide.
+    """
+    names = [stage.name for stage in pipeline]
+    for name in folding.folds:
+        if name not in names:
+            raise FoldingError(f"the folding names {name!r}, which is no stage; the stages are {', '.join(names)}")
+    for stage in pipeline:
+        fold = folding.folds.get(stage.name)
+        legal = choices(stage)
+        if fold is None:
+            raise FoldingError(f"the folding lacks the stage {stage.name!r}")
+        if fold not in legal:
+            simds, pes = ({str(getattr(one, key)): None for one in legal} for key in ("simd", "pe"))
+            raise FoldingError(
+                f"stage {stage.name}: {fold} does not divide it; SIMD may be {', '.join(simds)}, PE {', '.join(pes)}"
+            )
+    return folding
+
+
+def fold_for_interval(pipeline: Sequence[Stage], interval: int) -> Folding:
+    """The least cost at which every stage takes at most `interval` cycles a frame.
+
+    Raises
+    ------
+    FoldingError
+        If a stage needs more cycles even when fully parallel.
+    """
+    folds: dict[str, Fold] = {}
+    for stage in pipeline:
+        fast = [fold for fold in choices(stage) if cycles(stage.op, stage, fold) <= interval]
+        if not fast:
+            least = min(cycles(stage.op, stage, fold) for fold in choices(stage))
+            raise FoldingError(
+                f"stage {stage.name} takes {least} cycles a frame at full parallelism, more than the initiation "
+                f"interval of {interval} asked for; ask for {_least_interval(pipeline)} or more"
+            )
+        folds[stage.name] = min(fast, key=lambda fold: _weight(stage, fold))
+    return Folding(folds=folds)
+
+
+def fold_for_budget(pipeline: Sequence[Stage], budget: Resources) -> Folding:
+    """The highest rate whose estimated cost stays within a budget.
+
+    Raises
+    ------
+    FoldingError
+        If not even the smallest folding fits, saying by how much.
+    """
+    intervals = sorted({cycles(stage.op, stage, fold) for stage in pipeline for fold in choices(stage)})
+    reachable = [interval for interval in intervals if interval >= _least_interval(pipeline)]
+    for interval in reachable:
+        folding = fold_for_interval(pipeline, interval)
+        if total_cost(pipeline, folding).fits(budget):
+            return folding
+    smallest = total_cost(pipeline, fold_for_interval(pipeline, reachable[-1]))
+    raise FoldingError(
+        f"the smallest folding takes an estimated {smallest.luts} LUTs, {smallest.block_rams} block RAMs and "
+        f"{smallest.dsps} multipliers; the budget is {budget.luts}, {budget.block_rams} and {budget.dsps}: choose a "
+        "larger device or a smaller network"
+    )
+
+
+def total_cost(pipeline: Sequence[Stage], folding: Folding) -> Resources:
+    """Estimated cells of all stages."""
+    return sum((cost(stage.op, stage, folding.folds[stage.name]) for stage in pipeline), start=Resources())
+
+
+def _least_interval(pipeline: Sequence[Stage]) -> int:
+    return max(min(cycles(stage.op, stage, fold) for fold in choices(stage)) for stage in pipeline)
+
+
+def _weight(stage: Stage, fold: Fold) -> tuple[int, int]:
+    resources = cost(stage.op, stage, fold)
+    total = resources.luts + _LUTS_PER_BLOCK_RAM * resources.block_rams + _LUTS_PER_DSP * resources.dsps
+    return total, fold.pe

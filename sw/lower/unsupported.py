@@ -1,0 +1,23 @@
+"""The refusal of a layer that has no lowering."""
+
+from __future__ import annotations
+
+SUPPORTED = (
+    "BinaryLinear, BinaryConv2d, InputBinarize, BinaryActivation, FixedPointReLU and LogitScale of karui.sw.nn; "
+    "BatchNorm1d, BatchNorm2d, MaxPool2d, Flatten, Dropout, Identity and Sequential of torch.nn"
+)
+
+
+class UnsupportedLayer(ValueError):
+    """A network has a layer or an operation that cannot be lowered.
+
+    Parameters
+    ----------
+    what : str
+        The layer or operation.
+    where : str
+        Its name in the network.
+    """
+
+    def __init__(self, what: str, where: str) -> None:
+        super().__init__(f"{where}: {what} cannot be lowered to the integer graph; supported are {SUPPORTED}")
