@@ -1,7 +1,4 @@
-"""Latent real weights of binary layers: initialisation, binarization, clipping, and evaluation with the real values."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""Latent real weights of binary layers: initialisation, binarization, clipping, evaluation with the real values."""
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +22,8 @@ class BinaryWeightLayer(nn.Module):
     weight
         Latent real weights. They accumulate gradients and are clipped by `clamp_latent_weights`.
     real_valued
-        Set by `real_valued_weights` alone: the forward pass uses the latent weights as they are.
+        Set by `use_real_valued_weights`: the forward pass uses the latent weights as they are. Such a layer is not
+        binary and is never lowered.
     """
 
     def __init__(self, shape: tuple[int, ...], *, stochastic: bool) -> None:
@@ -63,19 +61,12 @@ def clamp_latent_weights(model: nn.Module) -> None:
         layer.weight.clamp_(-1, 1)
 
 
-@contextmanager
-def real_valued_weights(model: nn.Module) -> Iterator[None]:
-    """Run the body with the latent real weights in place of their signs.
+def use_real_valued_weights(model: nn.Module) -> None:
+    """Let all binary layers compute with their latent real weights from now on.
 
-    This is how BinaryConnect evaluates networks trained with stochastic weights. Batch norm statistics gathered with
-    binary weights do not fit the real ones: re-estimate them with `karui.sw.train.batch_norm`.
+    This is how BinaryConnect evaluates networks trained with stochastic weights (Courbariaux et al. 2015, section
+    2.6). Batch norm statistics gathered with binary weights do not fit the real ones, see
+    `karui.sw.train.batch_norm`.
     """
-    layers = binary_layers(model)
-    before = [layer.real_valued for layer in layers]
-    for layer in layers:
+    for layer in binary_layers(model):
         layer.real_valued = True
-    try:
-        yield
-    finally:
-        for layer, value in zip(layers, before, strict=True):
-            layer.real_valued = value

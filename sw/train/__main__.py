@@ -30,7 +30,9 @@ def main() -> None:
     )
     output = arguments.output or arguments.recipe.with_suffix(".npz")
     save_trained(output, trained)
-    console.print(f"{recipe.name}: test accuracy {trained.accuracy:.4%}, {output}")
+    for name, accuracy in trained.accuracies.items():
+        console.print(f"{recipe.name}: test accuracy, {name}: {accuracy:.4%}")
+    console.print(f"{recipe.name}: written to {output}")
 
 
 def _reporter(console: Console, title: str) -> OnEpoch:

@@ -2,13 +2,14 @@
 
 Entries: ``header`` (JSON: format version, model configuration, metadata), ``<name>.bits`` for each binary weight
 (one row of packed bits an output, in the bit order of `karui.sw.numerics`, bit 1 = +1), and ``<name>`` for every other
-entry of the model's state.
+entry of the model's state. A network trained with stochastic weights may have its real-valued twin beside it: the same
+entries behind the prefix ``real_valued.``, with the latent weights as int8 in ``<name>.int8``, -127 to 127 for -1 to 1.
 """
 
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from karui.sw.models.binary_connect import BinaryConnectConfig
 from karui.sw.models.build import ModelConfig, build_model, family_of
-from karui.sw.nn.binary_weight import BinaryWeightLayer
+from karui.sw.nn.binary_weight import BinaryWeightLayer, use_real_valued_weights
 from karui.sw.numerics import BIPOLAR, pack, unpack, word_bytes
 from karui.sw.train.recipe import model_config
 
 FORMAT_VERSION = 1
+REAL_VALUED = "real_valued."
+INT8_STEPS = 127
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -40,7 +44,14 @@ class Checkpoint:
     metadata: dict[str, Any]
 
 
-def save_checkpoint(path: Path, model: nn.Sequential, config: ModelConfig, metadata: Mapping[str, Any]) -> None:
+def save_checkpoint(
+    path: Path,
+    model: nn.Sequential,
+    config: ModelConfig,
+    metadata: Mapping[str, Any],
+    *,
+    real_valued: nn.Sequential | None = None,
+) -> None:
     """Write a checkpoint whole or not at all.
 
     Parameters
@@ -53,16 +64,21 @@ def save_checkpoint(path: Path, model: nn.Sequential, config: ModelConfig, metad
         Its configuration.
     metadata
         JSON values to keep with it: how it was trained, what it reached.
+    real_valued
+        Twin with real weights, see `load_real_valued`.
     """
     header = {
         "format": FORMAT_VERSION,
         "model": {"family": family_of(config), **asdict(config)},
         "metadata": dict(metadata),
     }
+    arrays = _pack_state(model)
+    if real_valued is not None:
+        arrays |= {REAL_VALUED + name: values for name, values in _pack_state(real_valued).items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")
     with unfinished.open("wb") as file:
-        np.savez_compressed(file, header=np.array(json.dumps(header)), **_pack_state(model))  # type: ignore[arg-type]
+        np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
     unfinished.replace(path)
 
 
@@ -74,43 +90,73 @@ def load_checkpoint(path: Path) -> Checkpoint:
     CheckpointError
         If the file is not there, cannot be read, or does not fit the model that its header describes.
     """
+    config, metadata, arrays = _read(path)
+    state = {name: values for name, values in arrays.items() if not name.startswith(REAL_VALUED)}
+    model = build_model(config)
+    model.load_state_dict(_unpack_state(path, model, state))
+    model.eval()
+    return Checkpoint(model=model, config=config, metadata=metadata)
+
+
+def load_real_valued(path: Path) -> nn.Sequential:
+    """Rebuild the real-valued twin of a network trained with stochastic weights, in evaluation mode.
+
+    It has real activations, and real weights of 8 bits: the network that BinaryConnect evaluates, not one for hardware.
+
+    Raises
+    ------
+    CheckpointError
+        As `load_checkpoint`, or if the checkpoint has no such twin.
+    """
+    config, _, arrays = _read(path)
+    state = {name.removeprefix(REAL_VALUED): arrays[name] for name in arrays if name.startswith(REAL_VALUED)}
+    if not isinstance(config, BinaryConnectConfig) or not state:
+        raise CheckpointError(f"{path} has no real-valued twin; recipes with stochastic = true have one")
+    model = build_model(replace(config, activation_bits=None))
+    use_real_valued_weights(model)
+    model.load_state_dict(_unpack_state(path, model, state))
+    return model.eval()
+
+
+def _read(path: Path) -> tuple[ModelConfig, dict[str, Any], Arrays]:
     arrays = _read_arrays(path)
     header = _parse_header(path, arrays.pop("header", None))
-    config = model_config(header["model"], f"{path}, header")
-    model = build_model(config)
-    model.load_state_dict(_unpack_state(path, model, arrays))
-    model.eval()
-    return Checkpoint(model=model, config=config, metadata=header["metadata"])
+    return model_config(header["model"], f"{path}, header"), header["metadata"], arrays
 
 
-def _binary_weight_names(model: nn.Module) -> set[str]:
-    return {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, BinaryWeightLayer)}
+def _binary_layers(model: nn.Module) -> dict[str, BinaryWeightLayer]:
+    """Return the binary layers by the name of their weight in the model's state."""
+    return {f"{name}.weight": layer for name, layer in model.named_modules() if isinstance(layer, BinaryWeightLayer)}
 
 
 def _pack_state(model: nn.Module) -> Arrays:
-    binary = _binary_weight_names(model)
+    layers = _binary_layers(model)
     arrays: Arrays = {}
     for name, tensor in model.state_dict().items():
-        values = tensor.numpy()
-        if name in binary:
-            signs = np.where(values.reshape(len(values), -1) >= 0, 1, -1)
-            arrays[f"{name}.bits"] = pack(signs, BIPOLAR)
+        if name not in layers:
+            arrays[name] = tensor.numpy()
+        elif layers[name].real_valued:
+            arrays[f"{name}.int8"] = (tensor * INT8_STEPS).round().to(torch.int8).numpy()
         else:
-            arrays[name] = values
+            signs = layers[name].binary_weight().flatten(1).numpy()
+            arrays[f"{name}.bits"] = pack(signs, BIPOLAR)
     return arrays
 
 
 def _unpack_state(path: Path, model: nn.Module, arrays: Arrays) -> dict[str, Tensor]:
-    binary = _binary_weight_names(model)
+    layers = _binary_layers(model)
     state = {}
     for name, expected in model.state_dict().items():
-        if name in binary:
-            fan_in = expected[0].numel()
-            bits = _take(path, arrays, f"{name}.bits", (len(expected), word_bytes(fan_in)), np.dtype(np.uint8))
-            state[name] = torch.tensor(unpack(bits, BIPOLAR, fan_in), dtype=torch.float32).view_as(expected)
+        shape = tuple(expected.shape)
+        if name not in layers:
+            state[name] = torch.tensor(_take(path, arrays, name, shape, expected.numpy().dtype))
+        elif layers[name].real_valued:
+            steps = _take(path, arrays, f"{name}.int8", shape, np.dtype(np.int8))
+            state[name] = torch.tensor(steps).float() / INT8_STEPS
         else:
-            values = _take(path, arrays, name, tuple(expected.shape), expected.numpy().dtype)
-            state[name] = torch.tensor(values)
+            fan_in = expected[0].numel()
+            bits = _take(path, arrays, f"{name}.bits", (shape[0], word_bytes(fan_in)), np.dtype(np.uint8))
+            state[name] = torch.tensor(unpack(bits, BIPOLAR, fan_in), dtype=torch.float32).view(shape)
     if arrays:
         raise CheckpointError(f"{path} has entries that its model does not: {', '.join(sorted(arrays))}")
     return state

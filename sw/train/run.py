@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +12,44 @@ from torch import Tensor, nn
 
 from karui.sw.data.dataset import Dataset
 from karui.sw.data.datasets import load
+from karui.sw.models.binary_connect import BinaryConnectConfig
 from karui.sw.models.build import build_model
 from karui.sw.models.teacher import build_teacher
+from karui.sw.train.batch_norm import reestimate_batch_norm
+from karui.sw.train.calibrate import calibrate
 from karui.sw.train.checkpoint import save_checkpoint
 from karui.sw.train.config import TrainConfig
 from karui.sw.train.evaluate import evaluate
 from karui.sw.train.loop import OnEpoch, train
+from karui.sw.train.real_valued import real_valued_twin
 from karui.sw.train.recipe import TrainingRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRecipe:
-    """A trained model in evaluation mode and its accuracy on all test images."""
+    """The network that ships.
+
+    Parameters
+    ----------
+    recipe
+        What was trained.
+    model
+        Model of the recipe's [model] section in evaluation mode.
+    provenance
+        Where the data come from.
+    accuracies
+        Fractions of all test images: ``model``, the network that ships; for BinaryConnect also ``real_activations``,
+        with binary weights before the activations were made integer, and, if its weights were stochastic in training,
+        ``real_weights``.
+    real_valued
+        The real-valued twin of a network trained with stochastic weights.
+    """
 
     recipe: TrainingRecipe
     model: nn.Sequential
-    accuracy: float
+    provenance: str
+    accuracies: dict[str, float]
+    real_valued: nn.Sequential | None = None
 
 
 def train_recipe(
@@ -38,7 +60,7 @@ def train_recipe(
     on_epoch: OnEpoch | None = None,
     on_teacher_epoch: OnEpoch | None = None,
 ) -> TrainedRecipe:
-    """Train a recipe's network.
+    """Train a recipe's network from its seed.
 
     Parameters
     ----------
@@ -52,25 +74,31 @@ def train_recipe(
         Called after every epoch of the network and of its teacher.
     """
     dataset = load(recipe.data.name, data_dir)
+    images, labels = tensors(dataset.train_images, dataset.train_labels)
+    trainable = recipe.model
+    if isinstance(trainable, BinaryConnectConfig):
+        trainable = replace(trainable, activation_bits=None)
     with threads(recipe.train.threads):
         teacher = _train_teacher(recipe, dataset, state_dir, on_teacher_epoch)
-        model = seeded(recipe.train.seed, lambda: build_model(recipe.model))
-        images, labels = tensors(dataset.train_images, dataset.train_labels)
+        model = seeded(recipe.train.seed, lambda: build_model(trainable))
         state_path = state_dir / "student.pt" if state_dir is not None else None
         train(model, images, labels, recipe.train, teacher=teacher, state_path=state_path, on_epoch=on_epoch)
-        return TrainedRecipe(recipe=recipe, model=model, accuracy=test_accuracy(model, dataset))
+        if isinstance(trainable, BinaryConnectConfig):
+            return _finish_binary_connect(recipe, model, trainable, dataset, images)
+        accuracies = {"model": test_accuracy(model, dataset)}
+        return TrainedRecipe(recipe=recipe, model=model, provenance=dataset.provenance, accuracies=accuracies)
 
 
 def save_trained(path: Path, trained: TrainedRecipe) -> None:
     """Write the checkpoint of a trained recipe, with the figures and conditions that belong to it."""
     metadata = {
         "recipe": trained.recipe.name,
-        "data": trained.recipe.data.name,
-        "accuracy": trained.accuracy,
+        "data": trained.provenance,
+        "accuracies": trained.accuracies,
         "train": asdict(trained.recipe.train),
         "torch": torch.__version__,
     }
-    save_checkpoint(path, trained.model, trained.recipe.model, metadata)
+    save_checkpoint(path, trained.model, trained.recipe.model, metadata, real_valued=trained.real_valued)
 
 
 def test_accuracy(model: nn.Module, dataset: Dataset) -> float:
@@ -81,6 +109,24 @@ def test_accuracy(model: nn.Module, dataset: Dataset) -> float:
 def tensors(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     """Copy arrays into tensors."""
     return torch.tensor(images), torch.tensor(labels)
+
+
+def _finish_binary_connect(
+    recipe: TrainingRecipe, model: nn.Sequential, config: BinaryConnectConfig, dataset: Dataset, images: Tensor
+) -> TrainedRecipe:
+    """Make the activations integer where the recipe asks for it; with stochastic weights, keep the real-valued twin."""
+    accuracies, real_valued = {}, None
+    if config.stochastic:
+        real_valued = real_valued_twin(model, images)
+        accuracies["real_weights"] = test_accuracy(real_valued, dataset)
+        reestimate_batch_norm(model, images)
+    accuracies["real_activations"] = test_accuracy(model, dataset)
+    if isinstance(recipe.model, BinaryConnectConfig) and recipe.model.activation_bits is not None:
+        model = calibrate(model, config, images, activation_bits=recipe.model.activation_bits)
+    accuracies["model"] = test_accuracy(model, dataset)
+    return TrainedRecipe(
+        recipe=recipe, model=model, provenance=dataset.provenance, accuracies=accuracies, real_valued=real_valued
+    )
 
 
 def _train_teacher(
