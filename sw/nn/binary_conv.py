@@ -1,5 +1,6 @@
 """Two-dimensional convolution with 1-bit weights."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -59,6 +60,8 @@ class BinaryConv2d(BinaryWeightLayer):
     def forward(self, feature_map: Tensor) -> Tensor:
         if self.padding:
             feature_map = functional.pad(feature_map, (self.padding,) * 4, value=float(self.pad_value))
+        # Channels last: 1.2 times as fast on CPUs, forward and backward together. It propagates to the next layers.
+        feature_map = feature_map.contiguous(memory_format=torch.channels_last)
         return functional.conv2d(feature_map, self.forward_weight(), stride=self.stride)
 
     def extra_repr(self) -> str:
