@@ -1,0 +1,207 @@
+"""From a stage and its folding to the engine that computes it: one function an operation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Protocol
+
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from karui.hw.arg_max import ArgMax, ArgMaxConfig
+from karui.hw.estimate import Fold
+from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig
+from karui.hw.stages import Stage
+from karui.hw.stream import lanes_of
+from karui.hw.threshold import Threshold, ThresholdConfig
+from karui.hw.timing import Cycles, Schedule
+from karui.hw.weight_rom import WeightRom, WeightRomConfig
+from karui.sw import ir
+
+
+class UnsupportedNode(ValueError):
+    """A node that is legal in the graph but has no engine."""
+
+
+class StreamConfig(Protocol):
+    """What the parameters of every streaming component tell of its timing."""
+
+    @property
+    def interval(self) -> int:
+        """Cycles a frame at full rate."""
+
+    def schedule(self, arrivals: Cycles) -> Schedule:
+        """Cycles of each beat, started idle and never stalled."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Engine:
+    """A streaming component of the pipeline, not yet built.
+
+    Parameters
+    ----------
+    name : str
+        Of the stage.
+    config : StreamConfig
+        The component's parameters.
+    lanes_in, lanes_out : int
+        Elements a beat at its two sides.
+    """
+
+    name: str
+    config: StreamConfig
+    lanes_in: int
+    lanes_out: int
+
+
+@singledispatch
+def engine(op: ir.Op, stage: Stage, fold: Fold) -> Engine:
+    """The engine of a stage.
+
+    Raises
+    ------
+    UnsupportedNode
+        If there is none for the operation or its formats.
+    """
+    raise UnsupportedNode(f"node {stage.name}: {type(op).__name__} has no engine")
+
+
+@engine.register
+def _(op: ir.MatrixVector, stage: Stage, fold: Fold) -> Engine:
+    constants = [stage.graph.constants[name] for name in stage.node.inputs[1:]]
+    weights = constants[0]
+    if not weights.number_format.is_bipolar:
+        raise UnsupportedNode(
+            f"node {stage.name}: weights of format {weights.number_format} have no engine; binarize them to -1 and +1"
+        )
+    config = MatrixVectorConfig(
+        outputs=weights.values.shape[0],
+        inputs=weights.values.shape[1],
+        pe=fold.pe,
+        simd=fold.simd,
+        input_format=stage.source.number_format,
+        accumulator=op.accumulator,
+        bias=constants[1].values if len(constants) == 2 else None,
+        activation=_activation(stage, fold.pe),
+        positions=stage.positions,
+    )
+    rom = WeightRomConfig(weights=weights.values, pe=fold.pe, simd=fold.simd, groups=config.groups)
+    both = ConstantMatrixVectorConfig(engine=config, weights=rom)
+    return Engine(name=stage.name, config=both, lanes_in=fold.simd, lanes_out=fold.pe)
+
+
+@engine.register
+def _(op: ir.Threshold, stage: Stage, fold: Fold) -> Engine:
+    config = _threshold(stage, stage.node, fold.simd, stage.granule, stage.source.elements // stage.granule)
+    return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
+
+
+@engine.register
+def _(op: ir.ArgMax, stage: Stage, fold: Fold) -> Engine:
+    config = ArgMaxConfig(element=stage.source.number_format, elements=stage.source.elements, lanes=fold.simd)
+    return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=1)
+
+
+def _activation(stage: Stage, lanes: int) -> ThresholdConfig | None:
+    node = stage.activation
+    if node is None:
+        return None
+    channels = stage.graph.tensors[stage.name].shape[-1]
+    return _threshold(stage, node, lanes, channels, stage.positions)
+
+
+def _threshold(stage: Stage, node: ir.Node, lanes: int, channels: int, positions: int) -> ThresholdConfig:
+    return ThresholdConfig(
+        channels=channels,
+        lanes=lanes,
+        thresholds=stage.graph.constants[node.inputs[1]].values,
+        input_format=stage.graph.tensors[node.inputs[0]].number_format,
+        output_format=stage.graph.tensors[node.name].number_format,
+        positions=positions,
+    )
+
+
+@singledispatch
+def component(config: StreamConfig) -> wiring.Component:
+    """Build the component of a configuration."""
+    raise TypeError(f"{type(config).__name__} is not the configuration of a streaming component")
+
+
+@component.register
+def _(config: ThresholdConfig) -> wiring.Component:
+    return Threshold(config)
+
+
+@component.register
+def _(config: ArgMaxConfig) -> wiring.Component:
+    return ArgMax(config)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ConstantMatrixVectorConfig:
+    """Parameters of a `ConstantMatrixVector`.
+
+    Parameters
+    ----------
+    engine : MatrixVectorConfig
+        The engine.
+    weights : WeightRomConfig
+        Its weights, in the engine's groups.
+    """
+
+    engine: MatrixVectorConfig
+    weights: WeightRomConfig
+
+    @property
+    def interval(self) -> int:
+        """Cycles a frame."""
+        return self.engine.interval
+
+    def schedule(self, arrivals: Cycles) -> Schedule:
+        """Cycles of each beat; the ROM is always available."""
+        return self.engine.schedule(arrivals)
+
+
+class ConstantMatrixVector(wiring.Component):
+    """A matrix-vector engine with its weights in ROM.
+
+    Parameters
+    ----------
+    config : ConstantMatrixVectorConfig
+
+    Members
+    -------
+    i : In(stream)
+        Vectors, SIMD elements a beat.
+    o : Out(stream)
+        Results, PE a beat.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, config: ConstantMatrixVectorConfig) -> None:
+        self.config = config
+        engine = config.engine
+        super().__init__(
+            {
+                "i": In(stream.Signature(lanes_of(engine.input_format, engine.simd))),
+                "o": Out(stream.Signature(lanes_of(engine.output_format, engine.pe))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.engine = engine = MatrixVector(self.config.engine)
+        m.submodules.weights = weights = WeightRom(self.config.weights)
+        wiring.connect(m, weights.o, engine.weights)
+        wiring.connect(m, wiring.flipped(self.i), engine.i)
+        wiring.connect(m, engine.o, wiring.flipped(self.o))
+        return m
+
+
+@component.register
+def _(config: ConstantMatrixVectorConfig) -> wiring.Component:
+    return ConstantMatrixVector(config)
