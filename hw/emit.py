@@ -11,6 +11,7 @@ from amaranth.lib import wiring
 
 from karui.hw.rtlil_merge import merge_identical_modules
 from karui.hw.yosys import run_yosys
+from karui.sw.numerics import memory_image
 
 _READ_IMAGE = re.compile(r'\$readmemb\("([^"]+)", (\S+)\)')
 
@@ -68,7 +69,7 @@ def emit(component: wiring.Component, folder: Path, *, name: str = "accelerator"
     files = []
     for written, image in images.items():
         words = (work / written).read_text().split()
-        (work / image).write_text(_hexadecimal(words))
+        (work / image).write_text(memory_image([int(word, 2) for word in words], len(words[0])))
         files.append(Path(shutil.move(work / image, folder / image)))
     (work / f"{name}.v").write_text(verilog)
     top = Path(shutil.move(work / f"{name}.v", folder / f"{name}.v"))
@@ -106,8 +107,3 @@ def _name_images(verilog: str, *, prefix: str) -> tuple[str, dict[str, str]]:
     assert len(set(images.values())) == len(images), f"image names collide: {sorted(images.values())}"
     named = _READ_IMAGE.sub(lambda found: f'$readmemh("{images[found[1]]}", {found[2]})', verilog)
     return named, images
-
-
-def _hexadecimal(words: list[str]) -> str:
-    digits = (len(words[0]) + 3) // 4
-    return "".join(f"{int(word, 2):0{digits}x}\n" for word in words)

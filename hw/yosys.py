@@ -50,7 +50,7 @@ def run_yosys(commands: Sequence[str], *, folder: Path, name: str = "yosys") -> 
             check=False,
         ).returncode
     if code != 0:
-        errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR: ")]
-        reason = errors[-1].removeprefix("ERROR: ") if errors else f"ended with code {code}"
+        errors = [line for line in log.read_text(errors="replace").splitlines() if "ERROR: " in line]
+        reason = errors[-1].replace("ERROR: ", "") if errors else f"ended with code {code}"
         raise YosysError(f"yosys: {reason} (log: {log})")
     return log

