@@ -10,6 +10,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from karui.hw.counters import cycle
 from karui.hw.cyclic_rom import CyclicRom, CyclicRomConfig
 from karui.hw.stream import Tagged, lanes_of
 from karui.sw.numerics import NumberFormat, pack, to_integers
@@ -95,18 +96,10 @@ class Accumulate(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        first, last = Signal(init=1), Signal()
+        first, last = cycle(m, "term", config.terms, step=self.i.valid)
         valid = Signal()
         m.d.sync += valid.eq(self.i.valid & last)
         m.d.comb += self.o.valid.eq(valid)
-        if config.terms == 1:
-            m.d.comb += last.eq(1)
-        else:
-            remaining = Signal(range(config.terms), init=config.terms - 1)
-            m.d.comb += last.eq(remaining == 0)
-            with m.If(self.i.valid):
-                m.d.sync += [first.eq(last), remaining.eq(Mux(last, config.terms - 1, remaining - 1))]
-
         m.submodules.initial = initial = CyclicRom(
             CyclicRomConfig(
                 words=tuple(to_integers(pack(config.initial, config.sum_format))),

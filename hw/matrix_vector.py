@@ -11,9 +11,10 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from karui.hw.counters import cycle
 from karui.hw.lane_group import LaneGroup, LaneGroupConfig, SumActivation
 from karui.hw.memory_style import Storage
-from karui.hw.replay_buffer import REPLAY_LATENCY, ReplayBuffer, ReplayBufferConfig
+from karui.hw.replay_buffer import REPLAY_DELAY, REPLAY_LATENCY, ReplayBuffer, ReplayBufferConfig
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
 from karui.hw.threshold import ThresholdConfig
 from karui.hw.timing import Cycles, Schedule, divisors, require_divisor
@@ -138,7 +139,7 @@ class MatrixVectorConfig:
     @property
     def latency(self) -> int:
         """Cycles from the transfer of a vector's last beat to the first beat of its result, in an idle engine."""
-        return 1 + self.pipeline_latency + FIFO_LATENCY
+        return REPLAY_DELAY + self.pipeline_latency + FIFO_LATENCY
 
     def schedule(self, arrivals: Cycles) -> Schedule:
         """Cycles of each beat, with weights that are always available; see `Schedule`."""
@@ -240,20 +241,14 @@ class MatrixVector(wiring.Component):
         wiring.connect(m, wiring.flipped(self.i), replay.i)
         wiring.connect(m, output.o, wiring.flipped(self.o))
 
-        issue, fold_start = Signal(), Signal()
+        issue = Signal()
+        fold_start, _ = cycle(m, "word", config.input_fold, step=issue)
         m.d.comb += [
             issue.eq(replay.o.available & self.weights.available & (output.credit | ~fold_start)),
             replay.o.take.eq(issue),
             self.weights.take.eq(issue),
             output.reserve.eq(issue & fold_start),
         ]
-        word = Signal(range(config.input_fold))
-        m.d.comb += fold_start.eq(word == 0)
-        with m.If(issue):
-            m.d.sync += word.eq(word + 1)
-            with m.If(word == config.input_fold - 1):
-                m.d.sync += word.eq(0)
-
         valid = delayed(m, issue, config.weight_latency, name="valid", control=True)
         activations = delayed(m, replay.o.data, config.weight_latency - REPLAY_LATENCY, name="activations")
         lanes = config.pe // config.groups

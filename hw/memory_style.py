@@ -28,8 +28,8 @@ def resolve(storage: Storage, *, depth: int, limit: int) -> Literal["block", "di
 
 
 def rom_attributes(storage: Literal["block", "distributed"]) -> dict[str, str | int]:
-    """Memory attributes that Yosys obeys for a ROM."""
-    return {"rom_style": storage}
+    """Memory attributes that Yosys obeys for a ROM (its 'distributed' means RAM: a table of constants is logic)."""
+    return {"rom_style": "logic" if storage == "distributed" else storage}
 
 
 def ram_attributes(storage: Literal["block", "distributed"]) -> dict[str, str | int]:

@@ -9,12 +9,15 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from karui.hw.counters import cycle, level
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, Storage, ram_attributes, resolve
 from karui.hw.stream import lanes_of
 from karui.hw.timing import Cycles
 from karui.hw.word_source import WordSource
 from karui.sw.numerics import NumberFormat
 
+REPLAY_DELAY = 2
+"""Cycles from the transfer of a word to the first cycle in which it is available: one register before the memory."""
 REPLAY_LATENCY = 3
 """Cycles from a take to its word: the memory and the two registers behind it."""
 
@@ -99,7 +102,7 @@ class ReplayBufferConfig:
             if index >= capacity:
                 last_accept = max(last_accept, freed[index - capacity] + 1)
             accepted.append(last_accept)
-            take = max(take, last_accept) + 1
+            take = max(take + 1, last_accept + REPLAY_DELAY)
             if passes == 1:
                 freed.append(take)
             if index % words == words - 1:
@@ -114,8 +117,8 @@ class ReplayBufferConfig:
 class ReplayBuffer(wiring.Component):
     """Takes vectors from a stream and hands each out `passes` times, word by word.
 
-    The first pass follows the words as they arrive, one cycle behind; the next vector is taken in meanwhile. A word can
-    be taken in every cycle. Memory: `capacity` words of ``lanes * bits`` bits.
+    The first pass follows the words as they arrive, `REPLAY_DELAY` cycles behind; the next vector is taken in
+    meanwhile. A word can be taken in every cycle. Memory: `capacity` words of ``lanes * bits`` bits.
 
     Parameters
     ----------
@@ -141,7 +144,7 @@ class ReplayBuffer(wiring.Component):
         m = Module()
         config = self.config
         storage = resolve(config.storage, depth=config.capacity, limit=DISTRIBUTED_RAM_WORDS)
-        # A word is readable from the cycle after its transfer, and its place is free from the cycle after its last
+        # A word is readable from the cycle after it was written, and its place is free from the cycle after its last
         # read: the two ports never meet at one address that matters.
         m.submodules.words = words = memory.Memory(
             shape=lanes_of(config.number_format, config.lanes),
@@ -152,25 +155,29 @@ class ReplayBuffer(wiring.Component):
         write = words.write_port()
         read = words.read_port()
 
+        accept, written = Signal(), Signal()
+        word_in = Signal.like(self.i.payload, reset_less=True)
         produce = Signal(range(config.capacity))
-        occupied = Signal(range(config.capacity + 1))
-        accept = Signal()
+        m.d.sync += [word_in.eq(self.i.payload), written.eq(accept)]
         m.d.comb += [
-            self.i.ready.eq(occupied != config.capacity),
             accept.eq(self.i.valid & self.i.ready),
             write.addr.eq(produce),
-            write.data.eq(self.i.payload),
-            write.en.eq(accept),
+            write.data.eq(word_in),
+            write.en.eq(written),
         ]
-        with m.If(accept):
+        with m.If(written):
             m.d.sync += produce.eq(produce + 1)
 
-        take, freed, first_pass = self.o.take, Signal(), Signal(init=1)
-        unread = Signal(range(config.capacity + 1))
-        m.d.comb += self.o.available.eq((unread != 0) | ~first_pass)
+        freed, first_take = Signal(), Signal()
+        first_pass = Signal(init=1)
+        occupied = level(m, "occupied", config.capacity, up=accept, down=freed)
+        unread = level(m, "unread", config.capacity, up=written, down=first_take)
+        m.d.comb += [
+            self.i.ready.eq(~occupied.full),
+            self.o.available.eq(~unread.empty | ~first_pass),
+            first_take.eq(self.o.take & first_pass),
+        ]
         self._walk(m, read, first_pass=first_pass, freed=freed)
-        _count(m, occupied, up=accept, down=freed)
-        _count(m, unread, up=accept, down=take & first_pass)
 
         output = Signal.like(self.o.data, name="output", reset_less=True)
         block_ram_output = Signal.like(self.o.data, name="block_ram_output", reset_less=True)
@@ -183,27 +190,15 @@ class ReplayBuffer(wiring.Component):
         config, take = self.config, self.o.take
         consume = Signal(range(config.capacity))
         start = Signal(range(config.capacity))
-        word = Signal(range(config.words))
-        replay = Signal(range(config.passes))
-        last_word, last_pass = Signal(), Signal()
-        m.d.comb += [
-            read.addr.eq(consume),
-            last_word.eq(word == config.words - 1),
-            last_pass.eq(replay == config.passes - 1),
-            freed.eq(take & last_pass),
-        ]
+        first_word, last_word = cycle(m, "word", config.words, step=take)
+        _, last_pass = cycle(m, "replay", config.passes, step=take & last_word)
+        m.d.comb += [read.addr.eq(consume), freed.eq(take & last_pass)]
         with m.If(take):
-            m.d.sync += [consume.eq(consume + 1), word.eq(word + 1)]
+            m.d.sync += consume.eq(consume + 1)
+            with m.If(last_word & ~last_pass):
+                m.d.sync += consume.eq(consume if config.words == 1 else start)
             with m.If(last_word):
-                m.d.sync += [word.eq(0), replay.eq(replay + 1), first_pass.eq(last_pass)]
-                with m.If(last_pass):
-                    m.d.sync += [replay.eq(0), start.eq(consume + 1)]
-                with m.Else():
-                    m.d.sync += consume.eq(start)
-
-
-def _count(m: Module, counter: Signal, *, up: Signal, down: Signal) -> None:
-    with m.If(up & ~down):
-        m.d.sync += counter.eq(counter + 1)
-    with m.Elif(down & ~up):
-        m.d.sync += counter.eq(counter - 1)
+                m.d.sync += first_pass.eq(last_pass)
+        # Whether or not the word is taken in this cycle: the start is needed in a later one.
+        with m.If(first_pass & first_word):
+            m.d.sync += start.eq(consume)

@@ -14,6 +14,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from karui.hw.counters import level
 from karui.hw.timing import Cycles, Schedule, consecutive
 from karui.sw.numerics import NumberFormat
 
@@ -236,14 +237,8 @@ class ElasticOutput(wiring.Component):
             self.o.valid.eq(queue.o.valid),
             queue.o.ready.eq(self.o.ready),
         ]
-        credits = Signal(range(depth + 1), init=depth)
         returned = Signal()
-        m.d.comb += [
-            self.credit.eq(credits != 0),
-            returned.eq(self.o.valid & self.o.ready),
-        ]
-        with m.If(self.reserve & ~returned):
-            m.d.sync += credits.eq(credits - 1)
-        with m.Elif(returned & ~self.reserve):
-            m.d.sync += credits.eq(credits + 1)
+        m.d.comb += returned.eq(self.o.valid & self.o.ready)
+        credits = level(m, "credits", depth, up=returned, down=self.reserve, init=depth)
+        m.d.comb += self.credit.eq(~credits.empty)
         return m
