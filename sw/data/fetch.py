@@ -95,7 +95,7 @@ def _fetch_idx(source: idx.IdxSource, folder: Path, mirrors: Sequence[str], on_f
 
 
 def _fetch_cifar10(folder: Path, mirrors: Sequence[str], on_file: OnFile | None) -> None:
-    names = (*cifar10.TRAIN_BATCHES, cifar10.TEST_BATCH)
+    names = cifar10.PUBLISHED_SHA256
     if all((folder / name).is_file() for name in names):
         return
     remote = RemoteFile(name=CIFAR10_ARCHIVE, sha256=CIFAR10_ARCHIVE_SHA256, gzipped=False)

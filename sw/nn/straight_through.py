@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+# The kernel behind hard tanh's gradient excludes its bounds; the first float32 above 1 includes 1.
+_ABOVE_ONE = 1 + 2**-23
+
 
 class _SignIdentity(Function):
     @staticmethod
     def forward(ctx: Any, real: Tensor) -> Tensor:
-        return torch.where(real >= 0, 1.0, -1.0).to(real.dtype)
+        return _signs(real >= 0, real.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
@@ -20,7 +23,7 @@ class _SignIdentity(Function):
 class _SampledSignIdentity(Function):
     @staticmethod
     def forward(ctx: Any, real: Tensor) -> Tensor:
-        return torch.where(torch.rand_like(real) < (real + 1) / 2, 1.0, -1.0).to(real.dtype)
+        return _signs(torch.rand_like(real) < (real + 1) / 2, real.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
@@ -31,12 +34,12 @@ class _SignHardTanh(Function):
     @staticmethod
     def forward(ctx: Any, real: Tensor) -> Tensor:
         ctx.save_for_backward(real)
-        return torch.where(real >= 0, 1.0, -1.0).to(real.dtype)
+        return _signs(real >= 0, real.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         (real,) = ctx.saved_tensors
-        return grad_outputs[0] * (real.abs() <= 1)
+        return torch.ops.aten.hardtanh_backward(grad_outputs[0], real, -_ABOVE_ONE, _ABOVE_ONE)
 
 
 class _RoundIdentity(Function):
@@ -77,6 +80,11 @@ def sign_hard_tanh(real: Tensor) -> Tensor:
 def round_identity(real: Tensor) -> Tensor:
     """Round to the nearest integer, ties to even; the gradient passes unchanged (Bengio et al. 2013)."""
     return _apply(_RoundIdentity, real)
+
+
+def _signs(positive: Tensor, dtype: torch.dtype) -> Tensor:
+    # Several times as fast on CPUs as torch.where with two scalars, which took a third of a training's time.
+    return positive.to(dtype).mul_(2).sub_(1)
 
 
 def _apply(function: type[Function], real: Tensor) -> Tensor:
