@@ -1,0 +1,290 @@
+"""Scaling of integers to a narrower format, by a multiplier and an offset a channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from karui.hw.cyclic_rom import CyclicRom, CyclicRomConfig
+from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, Tagged, delayed, lanes_of
+from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
+from karui.hw.wide_multiply import WideMultiply
+from karui.sw.numerics import NumberFormat, Overflow, Rounding, format_for_range, pack, to_integers
+
+_WIDEST = 62
+"""Bits of the largest scaled value: what the golden model computes without overflow."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RequantizeConfig:
+    """Parameters of a `RequantizePipeline` and of a `Requantize`.
+
+    Parameters
+    ----------
+    channels : int
+        Length of the last axis; beats go through the channels in order, again and again.
+    lanes : int
+        Channels a beat.
+    multipliers, offsets : ndarray of int64, shape (channels,) or (1,)
+        Integers for each channel, or one for all.
+    shift : int
+        Binary places that are dropped, 0 or more.
+    rounding : Rounding
+        Of the places dropped.
+    overflow : Overflow
+        Saturate at the output format's limits, or wrap.
+    input_format, output_format : NumberFormat
+        The output is unsigned or signed.
+    positions : int
+        Vectors of channels a frame.
+    period : int
+        Least number of cycles between two beats; from 4 on, many channels' parameters go to block RAM.
+
+    Raises
+    ------
+    ValueError
+        If shapes or formats do not fit each other, or a scaled value takes more than 62 bits.
+    """
+
+    channels: int
+    lanes: int
+    multipliers: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+    shift: int
+    rounding: Rounding
+    overflow: Overflow
+    input_format: NumberFormat
+    output_format: NumberFormat
+    positions: int = 1
+    period: int = 1
+
+    def __post_init__(self) -> None:
+        require_divisor("lanes of a requantization", self.lanes, self.channels, "channels")
+        for name, values in (("multipliers", self.multipliers), ("offsets", self.offsets)):
+            if values.shape not in ((1,), (self.channels,)):
+                raise ValueError(f"{name} must be of shape (1,) or ({self.channels},), not {values.shape}")
+        if self.shift < 0:
+            raise ValueError(f"a requantization shifts right by 0 or more, not {self.shift}")
+        if self.output_format.is_bipolar:
+            raise ValueError("a requantization yields unsigned or signed words, not bipolar ones; use a threshold")
+        low, high = self.total_range
+        if max(-low, high + 1) > 1 << (_WIDEST - 1):
+            raise ValueError(f"scaled values reach from {low} to {high}, more than {_WIDEST} bits hold")
+
+    @property
+    def half(self) -> int:
+        """What is added so that dropping places rounds to the nearest."""
+        return 0 if self.shift == 0 or self.rounding is Rounding.FLOOR else 1 << (self.shift - 1)
+
+    @property
+    def total_range(self) -> tuple[int, int]:
+        """Smallest and largest value before the shift, the rounding's half included."""
+        ends = (self.input_format.minimum, self.input_format.maximum)
+        pairs = set(zip(*np.broadcast_arrays(self.multipliers, self.offsets), strict=True))
+        totals = [int(multiplier) * end + int(offset) + self.half for multiplier, offset in pairs for end in ends]
+        return min(totals), max(totals)
+
+    @property
+    def multiply(self) -> WideMultiply:
+        """The multiplication of a lane."""
+        low, high = self.input_format.minimum, self.input_format.maximum
+        return WideMultiply(
+            left=format_for_range(min(low, -1), high).bits,
+            right=format_for_range(min(int(self.multipliers.min()), -1), int(self.multipliers.max())).bits,
+        )
+
+    @property
+    def latency(self) -> int:
+        """Cycles of the pipeline: operands, product, offset, rounding and overflow."""
+        return 1 + self.multiply.latency + 1 + 1
+
+    @property
+    def interval(self) -> int:
+        """Cycles a frame."""
+        return self.positions * self.channels // self.lanes * self.period
+
+    def lane_slice(self, first: int, lanes: int) -> RequantizeConfig:
+        """The same scaling for `lanes` lanes from lane `first` of each beat on."""
+        folds = self.channels // self.lanes
+
+        def cut(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+            if len(values) == 1:
+                return values
+            return values.reshape(folds, self.lanes)[:, first : first + lanes].reshape(-1)
+
+        return replace(
+            self,
+            channels=folds * lanes,
+            lanes=lanes,
+            multipliers=cut(self.multipliers),
+            offsets=cut(self.offsets),
+        )
+
+    def schedule(self, arrivals: Cycles) -> Schedule:
+        """Cycles of each beat of the stream component `Requantize`."""
+        accepted = consecutive(arrivals)
+        return Schedule(accepted=accepted, departures=accepted + self.latency + FIFO_LATENCY)
+
+
+class RequantizePipeline(wiring.Component):
+    """Computes ``overflow(round((x * multiplier + offset) / 2**shift))`` for each lane.
+
+    It counts the beats itself to know the channels. Latency `config.latency` cycles (4, and more where a product takes
+    several multipliers), throughput a beat a cycle. Each lane has its multipliers, 18 x 18 bits each with registers
+    before and after; parameters that differ between channels lie in a ROM.
+
+    Rounding to the nearest adds half before the shift, for which the offsets pay. That lifts ties; ties to even then
+    clear the lowest bit, since a tie is where the dropped places, half included, are all zero.
+
+    Parameters
+    ----------
+    config : RequantizeConfig
+
+    Members
+    -------
+    i : In(Tagged)
+        Values.
+    o : Out(Tagged)
+        Results, in the output format.
+    """
+
+    i: wiring.PureInterface
+    o: wiring.PureInterface
+
+    def __init__(self, config: RequantizeConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(Tagged(lanes_of(config.input_format, config.lanes))),
+                "o": Out(Tagged(lanes_of(config.output_format, config.lanes))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        multiply = config.multiply
+        total_shape = _signed_range(*config.total_range)
+        operands_valid = delayed(m, self.i.valid, 1, name="operands_valid", control=True)
+        product_valid = delayed(m, operands_valid, multiply.latency, name="product_valid", control=True)
+        multipliers = self._parameters(m, "multipliers", config.multipliers, operands_valid)
+        offsets = self._parameters(m, "offsets", config.offsets + config.half, product_valid)
+        m.d.comb += self.o.valid.eq(delayed(m, product_valid, 2, name="valid", control=True))
+        for lane in range(config.lanes):
+            value = Signal(signed(multiply.left), name=f"value_{lane}", reset_less=True)
+            m.d.sync += value.eq(_integer(self.i.payload[lane], config.input_format))
+            product = multiply.build(m, value, multipliers[lane], name=f"product_{lane}")
+            total = Signal(total_shape, name=f"total_{lane}", reset_less=True)
+            m.d.sync += total.eq(product + offsets[lane])
+            result = Signal(self.o.payload[lane].shape(), name=f"result_{lane}", reset_less=True)
+            m.d.sync += result.eq(self._fitted(m, self._rounded(m, total, lane), lane))
+            m.d.comb += self.o.payload[lane].eq(result)
+        return m
+
+    def _parameters(self, m: Module, name: str, values: npt.NDArray[np.int64], used: Value) -> data.View[Any]:
+        """The values of the channels of the current beat; `used` steps to the next beat's."""
+        config = self.config
+        stored = format_for_range(min(int(values.min()), -1), int(values.max()))
+        words = np.broadcast_to(values, (config.channels,)).reshape(-1, config.lanes)
+        m.submodules[name] = rom = CyclicRom(
+            CyclicRomConfig(
+                words=tuple(to_integers(pack(words, stored))), width=config.lanes * stored.bits, period=config.period
+            )
+        )
+        current = Signal(lanes_of(stored, config.lanes), name=name)
+        m.d.comb += [rom.advance.eq(used), current.as_value().eq(rom.word)]
+        return current
+
+    def _rounded(self, m: Module, total: Signal, lane: int) -> Signal:
+        config = self.config
+        low, high = config.total_range
+        rounded = Signal(_signed_range(low >> config.shift, high >> config.shift), name=f"rounded_{lane}")
+        m.d.comb += rounded.eq(total >> config.shift)
+        if config.rounding is Rounding.HALF_EVEN and config.shift:
+            with m.If(total[: config.shift] == 0):
+                m.d.comb += rounded[0].eq(0)
+        return rounded
+
+    def _fitted(self, m: Module, rounded: Signal, lane: int) -> Value:
+        output = self.config.output_format
+        shape = self.o.payload[lane].shape()
+        low, high = self.config.total_range
+        if self.config.overflow is Overflow.WRAP or output.holds_range(
+            low >> self.config.shift, high >> self.config.shift
+        ):
+            return rounded
+        is_negative = rounded[-1]
+        # In range, the bits above the output's magnitude all equal the sign (of an unsigned output: zero).
+        magnitude = output.bits - (1 if output.kind == "signed" else 0)
+        above = rounded[min(magnitude, len(rounded) - 1) :]
+        fits = Signal(name=f"fits_{lane}")
+        m.d.comb += fits.eq((above == 0) | ((output.kind == "signed") & above.all()))
+        limit = Mux(is_negative, Const(output.minimum, shape), Const(output.maximum, shape))
+        return Mux(fits, rounded[: output.bits], limit.as_unsigned()[: output.bits])
+
+
+class Requantize(wiring.Component):
+    """A stage of its own: a `RequantizePipeline` between streams.
+
+    Latency ``config.latency + 2`` cycles, throughput a beat a cycle.
+
+    Parameters
+    ----------
+    config : RequantizeConfig
+        With a period of 1.
+
+    Members
+    -------
+    i : In(stream)
+        Values, `lanes` channels a beat.
+    o : Out(stream)
+        Results, likewise.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, config: RequantizeConfig) -> None:
+        if config.period != 1:
+            raise ValueError(f"a stream's beats may follow one another: period must be 1, not {config.period}")
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(lanes_of(config.input_format, config.lanes))),
+                "o": Out(stream.Signature(lanes_of(config.output_format, config.lanes))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        m.submodules.pipeline = pipeline = RequantizePipeline(config)
+        m.submodules.output = output = ElasticOutput(
+            ElasticOutputConfig(payload=lanes_of(config.output_format, config.lanes), period=1, latency=config.latency)
+        )
+        accept = Signal()
+        m.d.comb += [
+            accept.eq(self.i.valid & output.credit),
+            self.i.ready.eq(output.credit),
+            output.reserve.eq(accept),
+            pipeline.i.payload.eq(self.i.payload),
+            pipeline.i.valid.eq(accept),
+        ]
+        wiring.connect(m, pipeline.o, output.i)
+        wiring.connect(m, output.o, wiring.flipped(self.o))
+        return m
+
+
+def _integer(word: Value, number_format: NumberFormat) -> Value:
+    """The integer that a word stands for; a bipolar bit becomes -1 or +1."""
+    return Cat(1, ~word).as_signed() if number_format.is_bipolar else word
+
+
+def _signed_range(low: int, high: int) -> Any:
+    return signed(format_for_range(min(low, -1), high).bits)
