@@ -22,8 +22,9 @@ from karui.hw.weight_rom import WEIGHT_ROM_LATENCY
 from karui.hw.word_source import WeightSource
 from karui.sw.numerics import NumberFormat, format_for_range
 
-PE_PER_GROUP = 4
-"""Largest group of processing elements: what one set of control and activation registers drives."""
+_NARROW_ENGINE = 16
+"""Up to so many processing elements form groups of 2, more of them groups of 4: what one set of control registers can
+drive fast (250 MHz on ECP5 with 2, 230 MHz with 4) against the registers that bring many groups together again."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,8 +108,9 @@ class MatrixVectorConfig:
 
     @property
     def groups(self) -> int:
-        """Groups of processing elements, of at most `PE_PER_GROUP` each."""
-        return self.pe // max(size for size in divisors(self.pe) if size <= PE_PER_GROUP)
+        """Groups of processing elements."""
+        largest = 2 if self.pe <= _NARROW_ENGINE else 4
+        return self.pe // max(size for size in divisors(self.pe) if size <= largest)
 
     @property
     def weight_source(self) -> WeightSource:

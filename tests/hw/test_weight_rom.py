@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from karui.hw.weight_rom import WeightRomConfig, weight_words
+
+
+def test_words_follow_the_loop_of_the_engine():
+    weights = np.random.default_rng(0).choice([-1, 1], size=(8, 12))
+    pe, simd, groups = 4, 3, 2
+    words = weight_words(weights, pe, simd, groups=groups)
+    for group in range(groups):
+        for output_fold in range(2):
+            for input_fold in range(4):
+                word = words[group][output_fold * 4 + input_fold]
+                for p in range(pe // groups):
+                    for j in range(simd):
+                        weight = weights[output_fold * pe + group * 2 + p, input_fold * simd + j]
+                        assert word >> (p * simd + j) & 1 == (weight == 1)
+                assert word < 1 << (pe // groups * simd)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": np.ones(4)}, r"must be a matrix \(M, K\), not of shape \(4,\)"),
+        ({"weights": np.array([[1, 0], [1, 1]])}, "must be -1 or \\+1, not 0"),
+        ({"pe": 3}, "pe must divide the 4 outputs, not 3; use one of 1, 2, 4"),
+        ({"simd": 4}, "simd must divide the 6 inputs, not 4; use one of 1, 2, 3, 6"),
+        ({"groups": 3}, "groups must divide the 2 outputs of a word, not 3; use one of 1, 2"),
+        ({"storage": "none"}, "storage must be block, distributed or auto, not 'none'"),
+    ],
+)
+def test_refuses(change, message):
+    with pytest.raises(ValueError, match=message):
+        WeightRomConfig(**({"weights": np.ones((4, 6)), "pe": 2, "simd": 3} | change))
