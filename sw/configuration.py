@@ -6,12 +6,11 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+T = TypeVar("T")
+
 
 class ConfigurationError(ValueError):
     """A key or a value of a configuration is wrong."""
-
-
-T = TypeVar("T")
 
 
 def from_mapping(cls: type[T], mapping: Mapping[str, object], where: str) -> T:
@@ -63,7 +62,7 @@ def nearest(key: str, known: list[str]) -> str:
 def _convert(hint: Any, value: object, where: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return _convert_union([argument for argument in arguments if argument is not types.NoneType], value, where)
+        return _convert_optional(arguments, value, where)
     if origin is Literal:
         if value not in arguments:
             raise ConfigurationError(f"{where}: {value!r} is not one of {', '.join(repr(name) for name in arguments)}")
@@ -81,10 +80,11 @@ def _convert(hint: Any, value: object, where: str) -> Any:
     return value
 
 
-def _convert_union(hints: list[Any], value: object, where: str) -> Any:
-    if len(hints) != 1:
-        raise TypeError(f"{where}: a field may be of one type or None, not of {len(hints)} types")
-    return _convert(hints[0], value, where)
+def _convert_optional(arguments: tuple[Any, ...], value: object, where: str) -> Any:
+    hints = [argument for argument in arguments if argument is not types.NoneType]
+    if len(hints) != 1 or len(arguments) != 2:
+        raise TypeError(f"{where}: a field may be of one type or None, not of {arguments}")
+    return None if value is None else _convert(hints[0], value, where)
 
 
 def _convert_tuple(arguments: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:

@@ -85,7 +85,7 @@ def train_recipe(
         train(model, images, labels, recipe.train, teacher=teacher, state_path=state_path, on_epoch=on_epoch)
         if isinstance(trainable, BinaryConnectConfig):
             return _finish_binary_connect(recipe, model, trainable, dataset, images)
-        accuracies = {"model": test_accuracy(model, dataset)}
+        accuracies = {"model": held_out_accuracy(model, dataset)}
         return TrainedRecipe(recipe=recipe, model=model, provenance=dataset.provenance, accuracies=accuracies)
 
 
@@ -101,7 +101,7 @@ def save_trained(path: Path, trained: TrainedRecipe) -> None:
     save_checkpoint(path, trained.model, trained.recipe.model, metadata, real_valued=trained.real_valued)
 
 
-def test_accuracy(model: nn.Module, dataset: Dataset) -> float:
+def held_out_accuracy(model: nn.Module, dataset: Dataset) -> float:
     """Return the fraction of the test images that a model classifies right."""
     return evaluate(model, *tensors(dataset.test_images, dataset.test_labels))
 
@@ -118,12 +118,12 @@ def _finish_binary_connect(
     accuracies, real_valued = {}, None
     if config.stochastic:
         real_valued = real_valued_twin(model, images)
-        accuracies["real_weights"] = test_accuracy(real_valued, dataset)
+        accuracies["real_weights"] = held_out_accuracy(real_valued, dataset)
         reestimate_batch_norm(model, images)
-    accuracies["real_activations"] = test_accuracy(model, dataset)
+    accuracies["real_activations"] = held_out_accuracy(model, dataset)
     if isinstance(recipe.model, BinaryConnectConfig) and recipe.model.activation_bits is not None:
         model = calibrate(model, config, images, activation_bits=recipe.model.activation_bits)
-    accuracies["model"] = test_accuracy(model, dataset)
+    accuracies["model"] = held_out_accuracy(model, dataset)
     return TrainedRecipe(
         recipe=recipe, model=model, provenance=dataset.provenance, accuracies=accuracies, real_valued=real_valued
     )
