@@ -13,6 +13,8 @@ from amaranth.lib.wiring import In, Out
 from karui.hw.arg_max import ArgMax, ArgMaxConfig
 from karui.hw.estimate import Fold
 from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig
+from karui.hw.pool import MaxPool, MaxPoolConfig
+from karui.hw.sliding_window import SlidingWindow, SlidingWindowConfig
 from karui.hw.stages import Stage
 from karui.hw.stream import lanes_of
 from karui.hw.threshold import Threshold, ThresholdConfig
@@ -99,6 +101,38 @@ def _(op: ir.Threshold, stage: Stage, fold: Fold) -> Engine:
 
 
 @engine.register
+def _(op: ir.SlidingWindow, stage: Stage, fold: Fold) -> Engine:
+    height, width, channels = stage.source.shape
+    config = SlidingWindowConfig(
+        element=stage.source.number_format,
+        height=height,
+        width=width,
+        channels=channels,
+        lanes=fold.simd,
+        kernel=op.kernel,
+        stride=op.stride,
+        padding=op.padding,
+        pad_value=op.pad_value,
+    )
+    return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
+
+
+@engine.register
+def _(op: ir.MaxPool, stage: Stage, fold: Fold) -> Engine:
+    height, width, channels = stage.source.shape
+    config = MaxPoolConfig(
+        element=stage.source.number_format,
+        height=height,
+        width=width,
+        channels=channels,
+        lanes=fold.simd,
+        kernel=op.kernel,
+        stride=op.stride,
+    )
+    return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
+
+
+@engine.register
 def _(op: ir.ArgMax, stage: Stage, fold: Fold) -> Engine:
     config = ArgMaxConfig(element=stage.source.number_format, elements=stage.source.elements, lanes=fold.simd)
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=1)
@@ -132,6 +166,16 @@ def component(config: StreamConfig) -> wiring.Component:
 @component.register
 def _(config: ThresholdConfig) -> wiring.Component:
     return Threshold(config)
+
+
+@component.register
+def _(config: SlidingWindowConfig) -> wiring.Component:
+    return SlidingWindow(config)
+
+
+@component.register
+def _(config: MaxPoolConfig) -> wiring.Component:
+    return MaxPool(config)
 
 
 @component.register

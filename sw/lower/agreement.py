@@ -65,7 +65,7 @@ def compare_with_golden(
         part = images[start : start + chunk]
         stop = start + len(part)
         with torch.no_grad():
-            outputs = model(torch.from_numpy(part).to(torch.float32))
+            outputs = model(torch.tensor(part, dtype=torch.float32))
         edges = trace(lowered.graph, to_graph_layout(part))
         scores = torch.from_numpy(edges[lowered.scores]).to(torch.float32)
         mismatches += int((outputs != lowered.scale * scores).any(dim=1).sum())

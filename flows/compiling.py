@@ -1,0 +1,162 @@
+"""Stage compile: from the trained network to the proven graph and its RTL."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from karui.flows.build_folder import BuildError, BuildFolder
+from karui.flows.design import Design, Rate
+from karui.flows.settings import Settings
+from karui.flows.synthesize.targets import find_device
+from karui.hw.accelerator import Accelerator
+from karui.hw.estimate import cost, cycles
+from karui.hw.stages import Stage
+from karui.sw.data.dataset import Dataset
+from karui.sw.data.datasets import load
+from karui.sw.lower.agreement import Agreement, compare_with_golden, to_graph_layout
+from karui.sw.lower.from_torch import Lowered, lower
+from karui.sw.numerics import format_for_range
+from karui.sw.train.checkpoint import load_checkpoint
+
+
+def run_compile(
+    folder: BuildFolder,
+    settings: Settings,
+    *,
+    data_dir: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Lower the network, prove the graph on every test image, fold it and generate the RTL.
+
+    Parameters
+    ----------
+    folder : BuildFolder
+        With the stage train done.
+    settings : Settings
+        Of the build.
+    data_dir : Path, optional
+        Folder of the data sets.
+    progress : callable
+        Called with images compared and their total.
+
+    Returns
+    -------
+    dict
+        The stage's result, as ``compile.json`` has it.
+
+    Raises
+    ------
+    BuildError
+        If the graph does not agree with the network on every image.
+    """
+    folder.result("train")
+    folder.begin("compile")
+    started = time.monotonic()
+    recipe = settings.load_recipe()
+    model = load_checkpoint(folder.checkpoint).model
+    dataset = load(recipe.training.data.name, data_dir)
+    lowered = lower(
+        model,
+        dataset.image_shape,
+        name=recipe.name,
+        input_format=format_for_range(0, dataset.pixel_maximum),
+        classes=dataset.classes,
+    )
+    images = dataset.test_images
+    agreement = compare_with_golden(model, lowered, images, progress=lambda done: progress(done, len(images)))
+    if agreement.mismatches:
+        raise BuildError(
+            f"the integer graph differs from the network on {agreement.mismatches} of {agreement.images} test images: "
+            "nothing was generated; this is a fault of karui's lowering, please report it with the checkpoint"
+        )
+    design = Design.create(lowered.graph, folder.design, _rate(settings).fold(lowered.graph))
+    _save_vectors(folder.vectors, dataset, agreement)
+    result = {
+        **_accuracy(dataset, agreement),
+        "golden_vs_model": {"images": agreement.images, "mismatches": agreement.mismatches},
+        "predicted": {
+            "initiation_interval": design.accelerator.predicted.initiation_interval.to_dict(),
+            "latency": design.accelerator.predicted.latency.to_dict(),
+        },
+        "layers": layers(design.accelerator),
+        "size": _size(model, lowered),
+        "data": {
+            "name": dataset.name,
+            "provenance": dataset.provenance,
+            "classes": list(dataset.classes),
+            "pixel_maximum": dataset.pixel_maximum,
+        },
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    folder.finish("compile", result, inputs=[folder.checkpoint, folder.vectors, *design.files])
+    return result
+
+
+def layers(accelerator: Accelerator) -> list[dict[str, Any]]:
+    """One entry an engine: what it computes, how it is folded, what it is expected to cost."""
+    return [_layer(stage, accelerator) for stage in accelerator.stages]
+
+
+def _layer(stage: Stage, accelerator: Accelerator) -> dict[str, Any]:
+    fold = accelerator.folding.folds[stage.name]
+    constants = {name: stage.graph.constants[name] for node in stage.nodes for name in node.inputs[1:]}
+    weights = constants.pop(f"{stage.name}.weights", None)
+    estimate = cost(stage.op, stage, fold)
+    return {
+        "name": stage.name,
+        "op": type(stage.op).__name__,
+        "activation": None if stage.activation is None else type(stage.activation.op).__name__,
+        "shape_in": list(stage.source.shape),
+        "shape_out": list(stage.result.shape),
+        "format_in": str(stage.source.number_format),
+        "format_out": str(stage.result.number_format),
+        "weights_shape": None if weights is None else list(weights.values.shape),
+        "weight_format": None if weights is None else str(weights.number_format),
+        "weight_bits": 0 if weights is None else weights.bits,
+        "parameter_bits": sum(constant.bits for constant in constants.values()),
+        "simd": fold.simd,
+        "pe": fold.pe,
+        "cycles": cycles(stage.op, stage, fold),
+        "estimate": {"luts": estimate.luts, "block_rams": estimate.block_rams, "dsps": estimate.dsps},
+    }
+
+
+def _rate(settings: Settings) -> Rate:
+    hardware = settings.hardware
+    return Rate(
+        initiation_interval=hardware.initiation_interval,
+        frame_rate=hardware.frame_rate,
+        clock_mhz=hardware.clock_mhz,
+        device=find_device(hardware.device) if hardware.fit else None,
+    )
+
+
+def _accuracy(dataset: Dataset, agreement: Agreement) -> dict[str, Any]:
+    right = {
+        "model": agreement.model_classes == dataset.test_labels,
+        "golden": agreement.golden_classes == dataset.test_labels,
+    }
+    return {"accuracy": {**{name: float(hits.mean()) for name, hits in right.items()}, "images": agreement.images}}
+
+
+def _size(model: nn.Module, lowered: Lowered) -> dict[str, int]:
+    """Bytes of the network's parameters in float32, and of all constants that the hardware stores."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"float_bytes": 4 * parameters, "stored_bytes": -(-lowered.graph.constant_bits // 8)}
+
+
+def _save_vectors(path: Path, dataset: Dataset, agreement: Agreement) -> None:
+    partial = path.with_suffix(".partial.npz")
+    np.savez_compressed(
+        partial,
+        inputs=to_graph_layout(dataset.test_images),
+        outputs=agreement.golden_classes[:, None],
+        labels=dataset.test_labels,
+    )
+    partial.replace(path)
