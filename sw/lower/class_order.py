@@ -22,9 +22,10 @@ def keeps_order(meaning: Meaning, low: int, high: int) -> bool:
 def integer_order(meaning: Meaning, classes: int, low: int, high: int) -> tuple[Integers, Integers] | None:
     """Multipliers and offsets that order the classes' words as the model's reals do.
 
-    For any two classes c and d and any words q and r, ``multiplier[c] * q + offset[c]`` and
-    ``multiplier[d] * r + offset[d]`` compare as the reals of q and r, the lower class winning a tie. This is checked
-    on every word of every class: sorted by (real, class descending), the integers must ascend by the same rule.
+    The class with the largest ``multiplier * word + offset`` (the lowest of equal ones) is the class with the largest
+    real, for any words: every word of every class is checked. Far from zero float32 may round the reals of two classes
+    to the same number where their biases differ; only if no integers reproduce that may such a tie be decided by the
+    biases instead of by the lower class.
 
     Parameters
     ----------
@@ -45,14 +46,20 @@ def integer_order(meaning: Meaning, classes: int, low: int, high: int) -> tuple[
     scale, offset = (np.broadcast_to(part, (classes,)) for part in line)
     unit = scale.max()
     words = np.arange(low, high + 1)[:, None] + np.zeros(classes, dtype=np.int64)
+    preference = np.arange(classes)[::-1]
     reals = np.broadcast_to(meaning.evaluate(words), words.shape).reshape(-1)
-    rank = np.broadcast_to(-np.arange(classes), words.shape).reshape(-1)
-    order = np.lexsort((words.reshape(-1), rank, reals))
+    order = np.lexsort((words.reshape(-1), np.broadcast_to(preference, words.shape).reshape(-1), reals))
+    groups = np.flatnonzero(np.diff(reals[order], prepend=-np.inf) > 0)
+    relaxed = None
     for fraction in range(_MOST_FRACTION):
         multiplier = np.rint(scale / unit * 2.0**fraction).astype(np.int64)
         bias = np.rint(scale / unit * offset * 2.0**fraction).astype(np.int64)
-        scores = (words * multiplier + bias).reshape(-1)[order]
-        ties = (np.diff(scores) == 0) & (np.diff(rank[order]) < 0)
-        if np.all(multiplier > 0) and not np.any(np.diff(scores) < 0) and not np.any(ties):
+        if np.any(multiplier <= 0):
+            continue
+        # What the arg max compares: scores, then classes.
+        keys = ((words * multiplier + bias) * classes + preference).reshape(-1)[order]
+        if np.all(np.diff(keys) >= 0):
             return multiplier, bias
-    return None
+        if relaxed is None and np.all(np.maximum.reduceat(keys, groups)[:-1] < np.minimum.reduceat(keys, groups)[1:]):
+            relaxed = multiplier, bias
+    return relaxed
