@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +11,8 @@ import numpy as np
 from karui.flows.build_folder import BuildError, BuildFolder
 from karui.flows.design import Design
 from karui.flows.settings import Settings
-from karui.hw.manifest import Manifest
+from karui.flows.synthesize.targets import find_device
+from karui.sim.netlist import ecp5_models, write_netlist_design
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure, RegressionResult
 from karui.sim.stream_bench import run_stream_bench
@@ -68,11 +66,7 @@ def run_simulate(
 
 
 def run_netlist(
-    folder: BuildFolder,
-    settings: Settings,
-    *,
-    libraries: Callable[[], Sequence[Path]],
-    progress: Callable[[str], None] = lambda line: None,
+    folder: BuildFolder, settings: Settings, *, progress: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
     """Play test images through the synthesized netlist and compare every output word.
 
@@ -82,8 +76,6 @@ def run_netlist(
         With the stages compile and synthesize done.
     settings : Settings
         Of the build.
-    libraries : callable
-        Gives the Verilog models of the device's cells.
     progress : callable
         Called with a line at each step.
 
@@ -98,28 +90,19 @@ def run_netlist(
     design = Design.load(folder.design)
     device = settings.hardware.device
     netlist = folder.synthesis(device) / "netlist.v"
+    if find_device(device).family != "ecp5":
+        raise BuildError(f"netlists of {device} cannot be simulated: there are models of the cells of ECP5 only")
     if not netlist.is_file():
         raise BuildError(f"{folder.path} has no netlist for {device}: run `karui synthesize {folder.path}` first")
     inputs, outputs = _vectors(folder, settings.hardware.netlist_images)
     progress(f"netlist: {len(inputs)} images")
-    result = run_regression(
-        netlist_design(design, netlist, folder.synthesis(device) / "simulation"),
-        inputs,
-        outputs,
-        libraries=libraries(),
-    )
+    mapped = folder.synthesis(device) / "simulation"
+    write_netlist_design(design.rtl, netlist, mapped)
+    result = run_regression(mapped, inputs, outputs, libraries=ecp5_models())
     run = _run(result, BackPressure.NONE, f"{device} netlist")
     record = {"device": device, **run, "seconds": round(time.monotonic() - started, 2)}
     folder.finish("netlist", record, inputs=[folder.vectors, netlist])
     return record
-
-
-def netlist_design(design: Design, netlist: Path, folder: Path) -> Path:
-    """A design folder around a netlist with the ports of a design; memories are inside the netlist."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(netlist, folder / netlist.name)
-    replace(Manifest.load(design.rtl), sources=(netlist.name,), memories=()).save(folder)
-    return folder
 
 
 def _vectors(folder: BuildFolder, images: int | None) -> tuple[Any, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from karui.hw.arg_max import ArgMax, ArgMaxConfig
 from karui.hw.estimate import Fold
 from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig
 from karui.hw.pool import MaxPool, MaxPoolConfig
+from karui.hw.requantize import Requantize, RequantizeConfig
 from karui.hw.sliding_window import SlidingWindow, SlidingWindowConfig
 from karui.hw.stages import Stage
 from karui.hw.stream import lanes_of
@@ -86,7 +87,7 @@ def _(op: ir.MatrixVector, stage: Stage, fold: Fold) -> Engine:
         input_format=stage.source.number_format,
         accumulator=op.accumulator,
         bias=constants[1].values if len(constants) == 2 else None,
-        activation=_activation(stage, fold.pe),
+        activation=_activation(stage, fold),
         positions=stage.positions,
     )
     rom = WeightRomConfig(weights=weights.values, pe=fold.pe, simd=fold.simd, groups=config.groups)
@@ -97,6 +98,13 @@ def _(op: ir.MatrixVector, stage: Stage, fold: Fold) -> Engine:
 @engine.register
 def _(op: ir.Threshold, stage: Stage, fold: Fold) -> Engine:
     config = _threshold(stage, stage.node, fold.simd, stage.granule, stage.source.elements // stage.granule)
+    return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
+
+
+@engine.register
+def _(op: ir.Requantize, stage: Stage, fold: Fold) -> Engine:
+    positions = stage.source.elements // stage.granule
+    config = _requantize(op, stage, stage.node, fold.simd, stage.granule, positions)
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
 
 
@@ -138,12 +146,19 @@ def _(op: ir.ArgMax, stage: Stage, fold: Fold) -> Engine:
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=1)
 
 
-def _activation(stage: Stage, lanes: int) -> ThresholdConfig | None:
+def _activation(stage: Stage, fold: Fold) -> ThresholdConfig | RequantizeConfig | None:
     node = stage.activation
     if node is None:
         return None
     channels = stage.graph.tensors[stage.name].shape[-1]
-    return _threshold(stage, node, lanes, channels, stage.positions)
+    match node.op:
+        case ir.Threshold():
+            return _threshold(stage, node, fold.pe, channels, stage.positions)
+        case ir.Requantize() as op:
+            config = _requantize(op, stage, node, fold.pe, channels, stage.positions)
+            return replace(config, period=stage.source.shape[-1] // fold.simd)
+        case _:
+            raise UnsupportedNode(f"node {node.name}: {type(node.op).__name__} is no activation of an engine")
 
 
 def _threshold(stage: Stage, node: ir.Node, lanes: int, channels: int, positions: int) -> ThresholdConfig:
@@ -157,6 +172,24 @@ def _threshold(stage: Stage, node: ir.Node, lanes: int, channels: int, positions
     )
 
 
+def _requantize(
+    op: ir.Requantize, stage: Stage, node: ir.Node, lanes: int, channels: int, positions: int
+) -> RequantizeConfig:
+    multipliers, offsets = (stage.graph.constants[name].values for name in node.inputs[1:])
+    return RequantizeConfig(
+        channels=channels,
+        lanes=lanes,
+        multipliers=multipliers,
+        offsets=offsets,
+        shift=op.shift,
+        rounding=op.rounding,
+        overflow=op.overflow,
+        input_format=stage.graph.tensors[node.inputs[0]].number_format,
+        output_format=op.output,
+        positions=positions,
+    )
+
+
 @singledispatch
 def component(config: StreamConfig) -> wiring.Component:
     """Build the component of a configuration."""
@@ -166,6 +199,11 @@ def component(config: StreamConfig) -> wiring.Component:
 @component.register
 def _(config: ThresholdConfig) -> wiring.Component:
     return Threshold(config)
+
+
+@component.register
+def _(config: RequantizeConfig) -> wiring.Component:
+    return Requantize(config)
 
 
 @component.register

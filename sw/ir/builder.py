@@ -84,7 +84,7 @@ class GraphBuilder:
         return self.node(name, SlidingWindow(kernel=kernel, stride=stride, padding=padding, pad_value=pad_value), edge)
 
     def matrix_vector(self, name: str, edge: str, weights: Array, bias: Array | None = None) -> str:
-        """Add a `MatrixVector` with the narrowest accumulator that the weights prove sufficient.
+        """Add a `MatrixVector` with the narrowest signed accumulator that the weights prove sufficient.
 
         Weights that are all -1 or +1 are stored as bits.
         """
@@ -97,7 +97,7 @@ class GraphBuilder:
             self._tensors[edge].number_format,
             None if bias is None else self._constants[operands[1]].values,
         )
-        return self.node(name, MatrixVector(accumulator=format_for_range(low, high)), edge, *operands)
+        return self.node(name, MatrixVector(accumulator=format_for_range(min(low, -1), high)), edge, *operands)
 
     def threshold(self, name: str, edge: str, thresholds: Array, output: NumberFormat) -> str:
         """Add a `Threshold`; thresholds of shape (channels or 1, levels - 1), ascending."""

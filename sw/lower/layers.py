@@ -17,8 +17,9 @@ from karui.sw.lower.unsupported import UnsupportedLayer
 from karui.sw.nn.binary_activation import BinaryActivation, InputBinarize
 from karui.sw.nn.binary_conv import BinaryConv2d
 from karui.sw.nn.binary_linear import BinaryLinear
+from karui.sw.nn.fixed_point_relu import FixedPointReLU
 from karui.sw.nn.logit_scale import LogitScale
-from karui.sw.numerics import BIPOLAR, NumberFormat
+from karui.sw.numerics import BIPOLAR, NumberFormat, unsigned
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -189,6 +190,22 @@ def _(layer: BinaryActivation, lowering: Lowering, name: str, value: Value | Sco
     edge = lowering.build.matrix_vector(product.name, product.edge, weights)
     edge = lowering.build.threshold(f"{product.name}.threshold", edge, steps.thresholds, BIPOLAR)
     return Value(edge=edge, shape=value.shape, order=value.order)
+
+
+@lower_layer.register
+def _(layer: FixedPointReLU, lowering: Lowering, name: str, value: Value | Scores) -> Value:
+    if isinstance(value, Scores) or value.product is None or value.norm is not None:
+        raise UnsupportedLayer("layer FixedPointReLU elsewhere than right behind a linear layer", name)
+    value = _fixed(lowering, layer, name, value)
+    edge = lowering.build.requantize(
+        f"{value.edge}.requantize",
+        value.edge,
+        _integers(layer.multiplier),
+        _integers(layer.offset),
+        shift=int(layer.shift),
+        output=unsigned(layer.bits),
+    )
+    return replace(value, edge=edge)
 
 
 @lower_layer.register

@@ -15,6 +15,7 @@ from karui.sw.lower.unsupported import UnsupportedLayer
 from karui.sw.nn.binary_activation import BinaryActivation, InputBinarize
 from karui.sw.nn.binary_conv import BinaryConv2d
 from karui.sw.nn.binary_linear import BinaryLinear
+from karui.sw.nn.fixed_point_relu import FixedPointReLU
 from karui.sw.nn.logit_scale import LogitScale
 
 
@@ -47,6 +48,17 @@ def perceptron() -> nn.Module:
     )
 
 
+def fixed_point_perceptron() -> nn.Module:
+    model = nn.Sequential(
+        nn.Flatten(), BinaryLinear(48, 12), FixedPointReLU(12), BinaryLinear(12, 5), LogitScale(5, initial_scale=0.3)
+    )
+    generator = torch.Generator().manual_seed(1)
+    model[2].set_parameters(
+        torch.randint(-300, 300, (12,), generator=generator), torch.randint(-9000, 9000, (12,), generator=generator), 10
+    )
+    return model
+
+
 class Convolutional(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +76,9 @@ class Convolutional(nn.Module):
         return self.last(x.flatten(1))
 
 
-@pytest.mark.parametrize(("build", "shape"), [(perceptron, (3, 4, 4)), (Convolutional, (3, 8, 8))])
+@pytest.mark.parametrize(
+    ("build", "shape"), [(perceptron, (3, 4, 4)), (fixed_point_perceptron, (3, 4, 4)), (Convolutional, (3, 8, 8))]
+)
 @pytest.mark.parametrize("seed", range(4))
 def test_golden_equals_the_network_to_the_last_bit(build, shape, seed: int) -> None:
     torch.manual_seed(seed)
