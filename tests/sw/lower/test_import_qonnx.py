@@ -26,7 +26,7 @@ MNIST_CONV = Path(str(files("qonnx") / "data/onnx/mnist-conv"))
 def shipped_tensor(name: str) -> Array:
     tensor = onnx.TensorProto()
     tensor.ParseFromString((MNIST_CONV / "test_data_set_0" / name).read_bytes())
-    return numpy_helper.to_array(tensor)
+    return np.asarray(numpy_helper.to_array(tensor))
 
 
 def insert_quantizer(model: onnx.ModelProto, tensor: str, scale: float, bits: int, *, is_signed: bool = False) -> None:
@@ -210,12 +210,13 @@ def test_random_convolutions_agree_in_every_tensor(seed: int, execute: Execute, 
     parameters = [write.constant(value) for value in (0.5, 0, 4)]
     write.append("Quant", *parameters, signed=is_signed, narrow=0, rounding_mode="FLOOR")
     kernel = [int(size) for size in write.rng.integers(1, 4, 2)]
-    padding: dict[str, Any] = [
+    modes: list[dict[str, Any]] = [
         {"auto_pad": "SAME_UPPER"},
         {"auto_pad": "SAME_LOWER"},
         {"auto_pad": "VALID"},
         {"pads": [1, 0, 0, 2]},
-    ][seed % 4]
+    ]
+    padding = modes[seed // 2 % 4]
     write.append("Conv", write.weight((outputs, channels, *kernel), int(write.rng.integers(1, 4))), **padding)
     # The pool before the batch norm: of falling channels it takes the smallest sum.
     write.append("MaxPool", kernel_shape=[2, 2], strides=[2, 1])
