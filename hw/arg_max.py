@@ -52,7 +52,7 @@ class ArgMaxConfig:
     @property
     def latency(self) -> int:
         """Cycles from a vector's last beat to its index at the end of the pipeline."""
-        return self.levels + 3
+        return 2 * self.levels + 3
 
     @property
     def interval(self) -> int:
@@ -71,7 +71,7 @@ class ArgMaxConfig:
 class ArgMax(wiring.Component):
     """Find the largest element of each vector; of equal ones the first.
 
-    A comparator tree, registered at each level, reduces a beat; the running maximum of the beats follows it.
+    A tree reduces a beat, each level in two cycles: compare, then select. The running maximum of the beats follows it.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class ArgMax(wiring.Component):
     i : In(stream)
         Vectors, `lanes` elements a beat, 1 beat a cycle.
     o : Out(stream)
-        One index a vector (1 lane, unsigned), ``log2(lanes) + 5`` cycles after the last beat.
+        One index a vector (1 lane, unsigned), ``2 * log2(lanes) + 5`` cycles after the last beat.
     """
 
     def __init__(self, config: ArgMaxConfig) -> None:
@@ -121,7 +121,7 @@ class ArgMax(wiring.Component):
         value, offset = self._largest(m, lanes)
         candidate = Signal.like(value, reset_less=True)
         index = Signal(config.index.bits, reset_less=True)
-        to_tree_end = 1 + config.levels
+        to_tree_end = 1 + 2 * config.levels
         m.d.sync += [
             candidate.eq(value),
             index.eq(delayed(m, base, to_tree_end, name="base") + offset),
@@ -143,7 +143,7 @@ class ArgMax(wiring.Component):
         return m
 
     def _largest(self, m: Module, lanes: list[Value]) -> tuple[Value, Value]:
-        """The largest lane and its number, one register level a comparison."""
+        """The largest lane and its number, two register levels a comparison."""
         values = lanes
         offsets: list[Value] = [Signal(0) for _ in lanes]
         for level in range(self.config.levels):
@@ -152,15 +152,22 @@ class ArgMax(wiring.Component):
             for left in range(0, len(values), 2):
                 value = Signal.like(values[left], name=f"value_{level}_{left // 2}", reset_less=True)
                 offset = Signal(level + 1, name=f"offset_{level}_{left // 2}", reset_less=True)
-                right = left + 1
-                if right == len(values):
-                    m.d.sync += [value.eq(values[left]), offset.eq(offsets[left])]
+                pair = [
+                    (
+                        delayed(m, values[lane], 1, name=f"compared_{level}_{lane}"),
+                        delayed(m, offsets[lane], 1, name=f"compared_offset_{level}_{lane}"),
+                    )
+                    for lane in range(left, min(left + 2, len(values)))
+                ]
+                if len(pair) == 1:
+                    m.d.sync += [value.eq(pair[0][0]), offset.eq(pair[0][1])]
                 else:
-                    takes_right = Signal(name=f"takes_right_{level}_{left // 2}")
-                    m.d.comb += takes_right.eq(values[right] > values[left])
+                    (left_value, left_offset), (right_value, right_offset) = pair
+                    takes_right = Signal(name=f"takes_right_{level}_{left // 2}", reset_less=True)
                     m.d.sync += [
-                        value.eq(Mux(takes_right, values[right], values[left])),
-                        offset.eq(Cat(Mux(takes_right, offsets[right], offsets[left]), takes_right)),
+                        takes_right.eq(values[left + 1] > values[left]),
+                        value.eq(Mux(takes_right, right_value, left_value)),
+                        offset.eq(Cat(Mux(takes_right, right_offset, left_offset), takes_right)),
                     ]
                 next_values.append(value)
                 next_offsets.append(offset)

@@ -16,7 +16,7 @@ from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
 from karui.sw.numerics import NumberFormat
 
 LATENCY = 3
-UPDATE_DISTANCE = 3
+UPDATE_DISTANCE = 4
 """Beats after which the partial maximum of a window can be read back from memory."""
 
 
@@ -80,8 +80,9 @@ class MaxPoolConfig:
     def windows(self) -> SlidingWindowConfig | None:
         """The sliding window that takes overlapping or spaced windows apart; None where windows adjoin."""
         adjoin = self.kernel == self.stride
-        # Windows of one column whose partial maxima would be read back too soon are taken apart too.
-        in_time = self.output_width == 1 or self.kernel[1] > 1 or self.width * self.pixel_beats >= UPDATE_DISTANCE
+        # Rows so short that a window's partial maximum would be read back too soon are taken apart too.
+        row_distance = (self.width - self.kernel[1] + 1) * self.pixel_beats
+        in_time = self.output_width == 1 or row_distance >= UPDATE_DISTANCE
         if adjoin and in_time:
             return None
         return SlidingWindowConfig(
@@ -163,7 +164,7 @@ class MaxPool(wiring.Component):
             output.reserve.eq(transfer & is_last),
         ]
 
-        # Cycle 0 reads the partial maximum, 1 registers it, 2 compares, writes it back and registers the result.
+        # Cycle 0 reads the partial maximum, 1 registers it, 2 compares and registers the result, 3 writes it back.
         updates = delayed(m, transfer & kept, 2, name="updates", control=True)
         element = Signal(lanes_of(config.element, config.lanes))
         partial = Signal.like(element)
@@ -182,7 +183,7 @@ class MaxPool(wiring.Component):
 
         near = config.pixel_beats < UPDATE_DISTANCE
         if not near or (config.output_width > 1 and config.kernel[0] > 1):
-            m.d.comb += partial.as_value().eq(self._memory(m, larger.as_value(), address, updates))
+            m.d.comb += partial.as_value().eq(self._memory(m, result.as_value(), address, updates))
         if near:
             # The same window's maximum is still on its way to the memory: take it from the results, one pixel back.
             pixel_back = result.as_value()
@@ -200,20 +201,20 @@ class MaxPool(wiring.Component):
             return element | (partial & ~starts)
         return Mux(starts | (element > partial), element, partial)
 
-    def _memory(self, m: Module, larger: Value, address: Signal, updates: Value) -> Value:
+    def _memory(self, m: Module, result: Value, address: Signal, updates: Value) -> Value:
         """The partial maxima of a row of windows; returns the one at `address`, two cycles later."""
         config = self.config
         depth = config.output_width * config.pixel_beats
         storage = resolve(config.storage, depth=depth, limit=DISTRIBUTED_RAM_WORDS)
         m.submodules.partial_maxima = maxima = memory.Memory(
-            shape=Shape(len(larger)), depth=depth, init=[], attrs=ram_attributes(storage)
+            shape=Shape(len(result)), depth=depth, init=[], attrs=ram_attributes(storage)
         )
         write, read = maxima.write_port(), maxima.read_port()
         m.d.comb += [
             read.addr.eq(address),
-            write.addr.eq(delayed(m, address, 2, name="address")),
-            write.data.eq(larger),
-            write.en.eq(updates),
+            write.addr.eq(delayed(m, address, LATENCY, name="address")),
+            write.data.eq(result),
+            write.en.eq(delayed(m, updates, 1, name="updated", control=True)),
         ]
         return delayed(m, read.data, 1, name="partial")
 
