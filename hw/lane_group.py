@@ -11,13 +11,25 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.accumulate import Accumulate, AccumulateConfig
+from karui.hw.binary_dot_product import BinaryDotProduct, BinaryDotProductConfig
+from karui.hw.requantize import RequantizeConfig, RequantizePipeline
 from karui.hw.stream import Tagged, lanes_of
 from karui.hw.threshold import ThresholdConfig, ThresholdPipeline, level_word
 from karui.hw.xnor_popcount import XnorPopcount, XnorPopcountConfig
 from karui.sw.numerics import NumberFormat
 
-SumActivation = ThresholdConfig | Literal["sign"] | None
-"""What becomes of a sum: a ladder of thresholds, one level for sums of 0 and more, or nothing."""
+SumActivation = ThresholdConfig | RequantizeConfig | Literal["sign"] | None
+"""What becomes of a sum: thresholds, a multiplication, one level for sums of 0 and more, or nothing."""
+
+ProductsConfig = XnorPopcountConfig | BinaryDotProductConfig
+"""How dot products are computed."""
+
+
+def products(rows: int, simd: int, input_format: NumberFormat) -> ProductsConfig:
+    """The dot products of `rows` weight vectors with `simd` activations of a format."""
+    if input_format.is_bipolar:
+        return XnorPopcountConfig(rows=rows, simd=simd)
+    return BinaryDotProductConfig(rows=rows, simd=simd, input_format=input_format)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +52,7 @@ class LaneGroupConfig:
         Format of the sums.
     initial : ndarray, shape (folds, lanes)
         What each sum starts from.
-    activation : ThresholdConfig, "sign" or None
+    activation : ThresholdConfig, RequantizeConfig, "sign" or None
         What is done with a sum.
     """
 
@@ -55,9 +67,9 @@ class LaneGroupConfig:
     activation: SumActivation
 
     @property
-    def products(self) -> XnorPopcountConfig:
+    def products(self) -> ProductsConfig:
         """The dot products of a beat."""
-        return XnorPopcountConfig(rows=self.lanes, simd=self.simd)
+        return products(self.lanes, self.simd, self.input_format)
 
     @property
     def sums(self) -> AccumulateConfig:
@@ -74,7 +86,7 @@ class LaneGroupConfig:
     @property
     def latency(self) -> int:
         """Cycles from the last operands of a fold to its results."""
-        activation = self.activation.latency if isinstance(self.activation, ThresholdConfig) else 0
+        activation = 0 if self.activation is None or self.activation == "sign" else self.activation.latency
         return self.products.latency + self.sums.latency + activation
 
 
@@ -110,14 +122,14 @@ class LaneGroup(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        m.submodules.products = products = XnorPopcount(config.products)
+        m.submodules.products = products = _products(config.products)
         m.submodules.sums = sums = Accumulate(config.sums)
         wiring.connect(m, wiring.flipped(self.i), products.i)
         m.d.comb += sums.i.valid.eq(products.o.valid)
         for lane in range(config.lanes):
             m.d.comb += sums.i.payload[lane].eq(products.o.payload[lane] << (config.scale - 1))
-        if isinstance(config.activation, ThresholdConfig):
-            m.submodules.activation = activation = ThresholdPipeline(config.activation)
+        if isinstance(config.activation, ThresholdConfig | RequantizeConfig):
+            m.submodules.activation = activation = _activation(config.activation)
             wiring.connect(m, sums.o, activation.i)
             wiring.connect(m, activation.o, wiring.flipped(self.o))
             return m
@@ -127,3 +139,11 @@ class LaneGroup(wiring.Component):
             result = total if config.activation is None else level_word(~total[-1], config.output_format)
             m.d.comb += self.o.payload[lane].eq(result)
         return m
+
+
+def _products(config: ProductsConfig) -> XnorPopcount | BinaryDotProduct:
+    return XnorPopcount(config) if isinstance(config, XnorPopcountConfig) else BinaryDotProduct(config)
+
+
+def _activation(config: ThresholdConfig | RequantizeConfig) -> ThresholdPipeline | RequantizePipeline:
+    return ThresholdPipeline(config) if isinstance(config, ThresholdConfig) else RequantizePipeline(config)

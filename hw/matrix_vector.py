@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,10 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.counters import cycle
-from karui.hw.lane_group import LaneGroup, LaneGroupConfig, SumActivation
+from karui.hw.lane_group import LaneGroup, LaneGroupConfig, ProductsConfig, SumActivation, products
 from karui.hw.memory_style import Storage
-from karui.hw.replay_buffer import REPLAY_DELAY, REPLAY_LATENCY, ReplayBuffer, ReplayBufferConfig
+from karui.hw.replay_buffer import REPLAY_DELAY, ReplayBuffer, ReplayBufferConfig
+from karui.hw.requantize import RequantizeConfig
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
 from karui.hw.threshold import ThresholdConfig
 from karui.hw.timing import Cycles, Schedule, divisors, require_divisor
@@ -38,12 +39,12 @@ class MatrixVectorConfig:
     pe, simd : int
         Outputs computed together and inputs taken a cycle; they divide M and K.
     input_format : NumberFormat
-        Format of an input element: bipolar.
+        Format of an input element: bipolar, unsigned or signed.
     accumulator : NumberFormat
         Format of the sums, wide enough for every product of the matrix.
     bias : ndarray of shape (M,), optional
         Integers that are added to the sums.
-    activation : ThresholdConfig, optional
+    activation : ThresholdConfig or RequantizeConfig, optional
         Applied to the sums before they leave; for M channels, in lanes of `pe`. Without it the sums leave.
     positions : int
         Vectors a frame.
@@ -65,7 +66,7 @@ class MatrixVectorConfig:
     input_format: NumberFormat
     accumulator: NumberFormat
     bias: npt.NDArray[Any] | None = None
-    activation: ThresholdConfig | None = None
+    activation: ThresholdConfig | RequantizeConfig | None = None
     positions: int = 1
     weight_latency: int = WEIGHT_ROM_LATENCY
     storage: Storage = "auto"
@@ -73,17 +74,15 @@ class MatrixVectorConfig:
     def __post_init__(self) -> None:
         require_divisor("pe", self.pe, self.outputs, "outputs")
         require_divisor("simd", self.simd, self.inputs, "inputs")
-        if not self.input_format.is_bipolar:
-            raise ValueError(f"input_format of a binary engine must be bipolar, not {self.input_format}")
         if self.accumulator.kind != "signed":
             raise ValueError(f"accumulator must be signed, not {self.accumulator}")
         if self.bias is not None and self.bias.shape != (self.outputs,):
             raise ValueError(f"bias must be of shape ({self.outputs},), not {self.bias.shape}")
         if self.positions < 1:
             raise ValueError(f"positions must be 1 or more, not {self.positions}")
-        if self.weight_latency < REPLAY_LATENCY:
+        if self.weight_latency < WEIGHT_ROM_LATENCY:
             raise ValueError(
-                f"weight_latency must be {REPLAY_LATENCY} or more, not {self.weight_latency}; delay the weights"
+                f"weight_latency must be {WEIGHT_ROM_LATENCY} or more, not {self.weight_latency}; delay the weights"
             )
         if self.activation is not None and (self.activation.channels, self.activation.lanes) != (self.outputs, self.pe):
             raise ValueError(
@@ -105,6 +104,11 @@ class MatrixVectorConfig:
     def output_format(self) -> NumberFormat:
         """Format of a result."""
         return self.accumulator if self.activation is None else self.activation.output_format
+
+    @property
+    def products(self) -> ProductsConfig:
+        """The dot products of a cycle."""
+        return products(self.pe, self.simd, self.input_format)
 
     @property
     def groups(self) -> int:
@@ -130,6 +134,7 @@ class MatrixVectorConfig:
             lanes=self.simd,
             words=self.input_fold,
             passes=self.output_fold,
+            latency=self.weight_latency - self.products.prepare_latency,
             storage=self.storage,
         )
 
@@ -151,21 +156,26 @@ class MatrixVectorConfig:
     def lane_group(self, group: int) -> LaneGroupConfig:
         """The processing elements of one group.
 
-        The engine adds up counts ``p`` of equal bits, and the sum is ``y = 2 p + c`` with ``c = bias - K``. Instead of
-        comparing ``y`` with a threshold ``t`` it compares ``p`` with ``ceil((t - c) / 2)``; a single threshold costs no
-        comparator at all: the sum starts from its negative, and the sign is the result.
+        They add up terms to ``p``, which is ``(y - c) / scale`` for a sum ``y``: with integer activations ``p`` is the
+        dot product itself and ``c`` the bias; with bipolar ones ``p`` counts equal bits, ``y = 2 p - K + bias``.
+        Instead of comparing ``y`` with a threshold ``t``, ``p`` is compared with ``ceil((t - c) / scale)``; a single
+        threshold costs no comparator at all: the sum starts from its negative, and the sign is the result.
         """
         lanes = self.pe // self.groups
         first = group * lanes
-        scale, low, high = 2, 0, self.inputs
-        constant = np.full(self.outputs, -self.inputs, dtype=np.int64)
-        if self.bias is not None:
-            constant = constant + self.bias
-        initial = constant
-        sum_format = self.accumulator
+        constant = np.zeros(self.outputs, dtype=np.int64) if self.bias is None else self.bias.astype(np.int64)
+        scale: Literal[1, 2] = 1
+        term = self.products.term_format
+        low, high = self.input_fold * term.minimum, self.input_fold * term.maximum
+        if self.input_format.is_bipolar:
+            constant = constant - self.inputs
+            scale, low, high = 2, 0, self.inputs
+        initial, sum_format = constant, self.accumulator
         activation: SumActivation = None
-        if self.activation is not None:
-            # In units of the counts; out of their range a threshold is reached always or never, as at its edge.
+        if isinstance(self.activation, RequantizeConfig):
+            activation = replace(self.activation.lane_slice(first, lanes), period=self.input_fold)
+        elif self.activation is not None:
+            # Out of the range of p a threshold is reached always or never, as it is at the range's edge.
             reached = -((constant[:, None] - self.activation.thresholds) // scale)
             reached = reached.clip(low, high + 1)
             scale = 1
@@ -185,7 +195,7 @@ class MatrixVectorConfig:
             terms=self.input_fold,
             input_format=self.input_format,
             output_format=self.output_format,
-            scale=1 if scale == 1 else 2,
+            scale=scale,
             sum_format=sum_format,
             initial=by_fold[:, first : first + lanes],
             activation=activation,
@@ -252,7 +262,7 @@ class MatrixVector(wiring.Component):
             output.reserve.eq(issue & fold_start),
         ]
         valid = delayed(m, issue, config.weight_latency, name="valid", control=True)
-        activations = delayed(m, replay.o.data, config.weight_latency - REPLAY_LATENCY, name="activations")
+        activations = config.products.prepare(m, replay.o.data)
         lanes = config.pe // config.groups
         for index in range(config.groups):
             m.submodules[f"group_{index}"] = group = LaneGroup(config.lane_group(index))
@@ -261,7 +271,7 @@ class MatrixVector(wiring.Component):
                 activations = delayed(m, activations, 1, name=f"group_{index}_activations")
             m.d.comb += [
                 group.i.valid.eq(valid),
-                group.i.payload.activations.eq(activations),
+                group.i.payload.activations.as_value().eq(activations),
                 group.i.payload.weights.as_value().eq(self.weights.data[index]),
             ]
             results = delayed(m, group.o.payload, config.groups - 1 - index, name=f"group_{index}_results")

@@ -11,15 +11,13 @@ from amaranth.lib.wiring import In, Out
 
 from karui.hw.counters import cycle, level
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, Storage, ram_attributes, resolve
-from karui.hw.stream import lanes_of
+from karui.hw.stream import delayed, lanes_of
 from karui.hw.timing import Cycles
 from karui.hw.word_source import WordSource
 from karui.sw.numerics import NumberFormat
 
 REPLAY_DELAY = 2
 """Cycles from the transfer of a word to the first cycle in which it is available: one register before the memory."""
-REPLAY_LATENCY = 3
-"""Cycles from a take to its word: the memory and the two registers behind it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,25 +34,30 @@ class ReplayBufferConfig:
         Words a vector.
     passes : int
         How often each vector is handed out.
+    latency : int
+        Cycles from a take to its word, 2 or more: the memory, the register that a block RAM takes in, and further ones.
     storage : {"block", "distributed", "auto"}
         Memory that holds the words.
 
     Raises
     ------
     ValueError
-        If a number is less than 1.
+        If a number is too small.
     """
 
     number_format: NumberFormat
     lanes: int
     words: int
     passes: int
+    latency: int = 3
     storage: Storage = "auto"
 
     def __post_init__(self) -> None:
         for name in ("lanes", "words", "passes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} of a replay buffer must be 1 or more, not {getattr(self, name)}")
+        if self.latency < 2:
+            raise ValueError(f"latency of a replay buffer must be 2 or more, not {self.latency}")
         resolve(self.storage, depth=self.capacity, limit=DISTRIBUTED_RAM_WORDS)
 
     @property
@@ -64,11 +67,6 @@ class ReplayBufferConfig:
         A power of two, so that its pointers wrap by themselves.
         """
         return 4 if self.passes == 1 else max(4, 1 << (2 * self.words - 1).bit_length())
-
-    @property
-    def latency(self) -> int:
-        """Cycles from a take to its word."""
-        return REPLAY_LATENCY
 
     @property
     def interval(self) -> int:
@@ -179,10 +177,7 @@ class ReplayBuffer(wiring.Component):
         ]
         self._walk(m, read, first_pass=first_pass, freed=freed)
 
-        output = Signal.like(self.o.data, name="output", reset_less=True)
-        block_ram_output = Signal.like(self.o.data, name="block_ram_output", reset_less=True)
-        m.d.sync += [block_ram_output.eq(read.data), output.eq(block_ram_output)]
-        m.d.comb += self.o.data.eq(output)
+        m.d.comb += self.o.data.eq(delayed(m, read.data, config.latency - 1, name="output"))
         return m
 
     def _walk(self, m: Module, read: memory.ReadPort, *, first_pass: Signal, freed: Signal) -> None:

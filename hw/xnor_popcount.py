@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Module, Shape, Signal
+from amaranth.hdl import Module, Shape, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -42,6 +42,15 @@ class XnorPopcountConfig:
     def latency(self) -> int:
         """Cycles from the operands to their counts."""
         return tree_latency(-(-self.simd // 2))
+
+    @property
+    def prepare_latency(self) -> int:
+        """Cycles of `prepare`."""
+        return 0
+
+    def prepare(self, m: Module, activations: data.View[data.ArrayLayout]) -> Value:
+        """The operand `activations` from a vector of `simd` elements: the vector itself."""
+        return activations.as_value()
 
     @property
     def operands(self) -> data.StructLayout:

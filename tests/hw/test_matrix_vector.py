@@ -5,11 +5,12 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig
+from karui.hw.requantize import RequantizeConfig
 from karui.hw.stream import lanes_of
 from karui.hw.threshold import ThresholdConfig
 from karui.hw.weight_rom import WeightRom, WeightRomConfig
 from karui.sim.stream_testbench import Pattern, run_stream
-from karui.sw.numerics import BIPOLAR, NumberFormat, signed, unsigned
+from karui.sw.numerics import BIPOLAR, NumberFormat, Overflow, Rounding, saturate, shift_right, signed, unsigned
 
 
 class Layer(wiring.Component):
@@ -45,6 +46,10 @@ def _check(config, weights, vectors, storage="auto", **patterns):
     sums = vectors @ weights.T + (0 if config.bias is None else config.bias)
     if config.activation is None:
         expected = sums
+    elif isinstance(config.activation, RequantizeConfig):
+        scaled = sums * config.activation.multipliers + config.activation.offsets
+        rounded = shift_right(scaled, config.activation.shift, config.activation.rounding)
+        expected = saturate(rounded, config.output_format.minimum, config.output_format.maximum)
     else:
         levels = (sums[:, :, None] >= config.activation.thresholds[None]).sum(axis=2)
         expected = np.vectorize(config.output_format.at_level)(levels)
@@ -62,15 +67,47 @@ def _check(config, weights, vectors, storage="auto", **patterns):
     return run
 
 
-def _problem(outputs, inputs, pe, simd, *, levels=0, bias=False, vectors=6, seed=0, output_format=BIPOLAR):
+def _random(random: np.random.Generator, number_format: NumberFormat, shape: tuple[int, ...]) -> np.ndarray:
+    if number_format.is_bipolar:
+        return random.choice([-1, 1], size=shape)
+    return random.integers(number_format.minimum, number_format.maximum + 1, size=shape)
+
+
+def _problem(
+    outputs,
+    inputs,
+    pe,
+    simd,
+    *,
+    input_format=BIPOLAR,
+    levels=0,
+    bias=False,
+    vectors=6,
+    seed=0,
+    output_format=BIPOLAR,
+    requantize=False,
+):
     random = np.random.default_rng(seed)
-    accumulator = signed((2 * inputs + 20).bit_length() + 1)
+    largest = inputs * max(-input_format.minimum, input_format.maximum)
+    accumulator = signed((largest + 20).bit_length() + 1)
     activation = None
     if levels:
         activation = ThresholdConfig(
             channels=outputs,
             lanes=pe,
-            thresholds=np.sort(random.integers(-inputs // 2 - 1, inputs // 2 + 2, size=(outputs, levels)), axis=1),
+            thresholds=np.sort(random.integers(-largest // 2 - 1, largest // 2 + 2, size=(outputs, levels)), axis=1),
+            input_format=accumulator,
+            output_format=output_format,
+        )
+    if requantize:
+        activation = RequantizeConfig(
+            channels=outputs,
+            lanes=pe,
+            multipliers=random.integers(-300, 300, size=outputs),
+            offsets=random.integers(-largest, largest + 1, size=outputs),
+            shift=6,
+            rounding=Rounding.HALF_UP,
+            overflow=Overflow.SATURATE,
             input_format=accumulator,
             output_format=output_format,
         )
@@ -79,13 +116,13 @@ def _problem(outputs, inputs, pe, simd, *, levels=0, bias=False, vectors=6, seed
         inputs=inputs,
         pe=pe,
         simd=simd,
-        input_format=BIPOLAR,
+        input_format=input_format,
         accumulator=accumulator,
         bias=random.integers(-9, 10, size=outputs) if bias else None,
         activation=activation,
     )
     weights = random.choice([-1, 1], size=(outputs, inputs))
-    return config, weights, random.choice([-1, 1], size=(vectors, inputs))
+    return config, weights, _random(random, input_format, (vectors, inputs))
 
 
 FOLDS = [
@@ -132,6 +169,43 @@ def test_vectors_follow_without_a_gap(fold):
 @pytest.mark.parametrize("storage", ["block", "distributed"])
 def test_weight_storage_makes_no_difference(storage):
     _check(*_problem(8, 12, 4, 3, levels=1), storage=storage)
+
+
+FEW_FOLDS = [(8, 12, 8, 3), (6, 7, 3, 7), (16, 49, 16, 7), (3, 4, 1, 1)]
+INTEGERS = [unsigned(1), unsigned(2), unsigned(8), signed(2), signed(5)]
+
+
+@pytest.mark.parametrize("sink", Pattern)
+@pytest.mark.parametrize("fold", FEW_FOLDS)
+@pytest.mark.parametrize("input_format", INTEGERS, ids=str)
+def test_integer_inputs(fold, input_format, sink):
+    problem = _problem(*fold, input_format=input_format, bias=True, seed=3)
+    _check(*problem, source=Pattern.RANDOM, sink=sink, seed=7)
+
+
+@pytest.mark.parametrize("fold", FEW_FOLDS)
+@pytest.mark.parametrize("input_format", [unsigned(8), signed(5)], ids=str)
+@pytest.mark.parametrize(("levels", "output_format"), [(1, BIPOLAR), (3, unsigned(2))])
+def test_integer_inputs_with_thresholds(fold, input_format, levels, output_format):
+    _check(*_problem(*fold, input_format=input_format, levels=levels, bias=True, seed=4, output_format=output_format))
+
+
+@pytest.mark.parametrize("input_format", [unsigned(8), signed(8)], ids=str)
+def test_extreme_inputs(input_format):
+    config, weights, _ = _problem(4, 9, 2, 9, input_format=input_format)
+    weights[0], weights[1] = 1, -1
+    extremes = np.array([input_format.minimum, input_format.maximum])
+    vectors = np.vstack(
+        [np.full((2, 9), extremes[:, None]), np.where(weights > 0, *extremes), np.where(weights < 0, *extremes)]
+    )
+    _check(config, weights, vectors)
+
+
+@pytest.mark.parametrize("fold", FEW_FOLDS)
+@pytest.mark.parametrize("input_format", [BIPOLAR, unsigned(8)], ids=str)
+@pytest.mark.parametrize("output_format", [unsigned(8), signed(4)], ids=str)
+def test_requantized(fold, input_format, output_format):
+    _check(*_problem(*fold, input_format=input_format, bias=True, requantize=True, output_format=output_format))
 
 
 def test_unreachable_and_certain_thresholds():
