@@ -186,7 +186,7 @@ class MatrixVectorConfig:
             else:
                 initial = np.zeros_like(constant)
                 sum_format = format_for_range(low, high)
-                ladder = replace(self.activation, thresholds=reached, input_format=sum_format)
+                ladder = replace(self.activation, thresholds=reached, input_format=sum_format, period=self.input_fold)
                 activation = ladder.lane_slice(first, lanes)
         by_fold = initial.reshape(self.output_fold, self.pe)
         return LaneGroupConfig(

@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from amaranth.hdl import Cat, Module, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.cyclic_rom import CyclicRom, CyclicRomConfig
+from karui.hw.ladder_search import LadderSearch, LadderSearchConfig
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, Tagged, delayed, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
-from karui.sw.numerics import NumberFormat, format_for_range, pack, to_integers
+from karui.sw.numerics import NumberFormat, format_for_range, pack, signed, to_integers
+
+PARALLEL_THRESHOLDS = 3
+"""Longest ladder that has a comparator for each threshold."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +37,8 @@ class ThresholdConfig:
         The output has one level more than there are thresholds at the least.
     positions : int
         Vectors of channels a frame.
+    period : int
+        Least number of cycles between two beats; from 4 on, a short ladder of many channels goes to block RAM.
 
     Raises
     ------
@@ -46,6 +52,7 @@ class ThresholdConfig:
     input_format: NumberFormat
     output_format: NumberFormat
     positions: int = 1
+    period: int = 1
 
     def __post_init__(self) -> None:
         require_divisor("lanes of a threshold", self.lanes, self.channels, "channels")
@@ -69,12 +76,39 @@ class ThresholdConfig:
     @property
     def latency(self) -> int:
         """Cycles of the pipeline."""
-        return 1 if self.thresholds.shape[1] == 1 else 2
+        count = self.thresholds.shape[1]
+        if count > PARALLEL_THRESHOLDS:
+            return self.search(0).latency
+        return 1 if count == 1 else 2
 
     @property
     def interval(self) -> int:
         """Cycles a frame."""
-        return self.positions * self.folds
+        return self.positions * self.folds * self.period
+
+    @property
+    def stored(self) -> npt.NDArray[np.int64]:
+        """The thresholds, shape (folds or 1, lanes, levels - 1), of one for all channels only one fold.
+
+        A threshold out of the input's range is as good as one at its edge: always or never reached.
+        """
+        clipped = self.thresholds.clip(self.input_format.minimum, self.input_format.maximum + 1).astype(np.int64)
+        if len(clipped) == 1:
+            return np.broadcast_to(clipped[None], (1, self.lanes, clipped.shape[1]))
+        return clipped.reshape(self.folds, self.lanes, -1)
+
+    @property
+    def stored_format(self) -> NumberFormat:
+        """Format of `stored`, which holds also one more than every input."""
+        return format_for_range(int(self.stored.min()), self.input_format.maximum + 1)
+
+    def search(self, lane: int) -> LadderSearchConfig:
+        """The search of one lane's levels."""
+        return LadderSearchConfig(
+            thresholds=self.stored[:, lane],
+            value_format=_as_integer(self.input_format),
+            threshold_format=self.stored_format,
+        )
 
     def lane_slice(self, first: int, lanes: int) -> ThresholdConfig:
         """The same ladder for `lanes` lanes from lane `first` of each beat on."""
@@ -91,10 +125,11 @@ class ThresholdConfig:
 
 
 class ThresholdPipeline(wiring.Component):
-    """Compares each lane with its channel's thresholds, all at once.
+    """Finds the level of each lane among its channel's thresholds.
 
-    It counts the beats itself to know the channels. Latency `config.latency` cycles, throughput a beat a cycle. A
-    comparator for each lane and threshold; thresholds that differ between channels lie in a ROM.
+    It counts the beats itself to know the channels. Latency `config.latency` cycles, throughput a beat a cycle. Up to
+    `PARALLEL_THRESHOLDS` thresholds have a comparator each, longer ladders are searched with one comparator for each
+    bit of the level. Thresholds that differ between channels lie in ROMs.
 
     Parameters
     ----------
@@ -123,32 +158,53 @@ class ThresholdPipeline(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        count = config.thresholds.shape[1]
-        # A threshold out of the input's range is as good as one at its edge: always or never reached.
-        clipped = config.thresholds.clip(config.input_format.minimum, config.input_format.maximum + 1)
-        clipped = np.broadcast_to(clipped, (config.channels, count))
-        stored = format_for_range(int(clipped.min()), int(clipped.max()))
+        m.d.comb += self.o.valid.eq(delayed(m, self.i.valid, config.latency, name="valid", control=True))
+        is_long = config.thresholds.shape[1] > PARALLEL_THRESHOLDS
+        levels = self._searched(m) if is_long else self._compared(m)
+        for lane, level in enumerate(levels):
+            m.d.comb += self.o.payload[lane].eq(level_word(level, config.output_format))
+        return m
+
+    def _compared(self, m: Module) -> list[Value]:
+        config = self.config
+        stored, stored_format = config.stored, config.stored_format
+        count = stored.shape[2]
         m.submodules.thresholds = rom = CyclicRom(
             CyclicRomConfig(
-                words=tuple(to_integers(pack(clipped.reshape(config.folds, -1), stored))),
-                width=config.lanes * count * stored.bits,
+                words=tuple(to_integers(pack(stored.reshape(len(stored), -1), stored_format))),
+                width=config.lanes * count * stored_format.bits,
+                period=config.period,
             )
         )
-        m.d.comb += rom.advance.eq(self.i.valid)
-        thresholds = Signal(lanes_of(stored, config.lanes * count))
-        m.d.comb += [
-            thresholds.as_value().eq(rom.word),
-            self.o.valid.eq(delayed(m, self.i.valid, config.latency, name="valid", control=True)),
-        ]
+        thresholds = Signal(data.ArrayLayout(lanes_of(stored_format, count), config.lanes))
+        m.d.comb += [rom.advance.eq(self.i.valid), thresholds.as_value().eq(rom.word)]
+        levels: list[Value] = []
         for lane in range(config.lanes):
             reached = Signal(count, name=f"reached_{lane}", reset_less=True)
             value = _integer(self.i.payload[lane], config.input_format)
-            m.d.sync += reached.eq(Cat(value >= thresholds[lane * count + level] for level in range(count)))
+            m.d.sync += reached.eq(Cat(value >= thresholds[lane][level] for level in range(count)))
             level = reached if count == 1 else Signal(range(count + 1), name=f"level_{lane}", reset_less=True)
             if count > 1:
                 m.d.sync += level.eq(sum(reached[bit] for bit in range(count)))
-            m.d.comb += self.o.payload[lane].eq(level_word(level, config.output_format))
-        return m
+            levels.append(level)
+        return levels
+
+    def _searched(self, m: Module) -> list[Value]:
+        config = self.config
+        fold = Signal(range(len(config.stored)))
+        if len(config.stored) > 1:
+            with m.If(self.i.valid):
+                m.d.sync += fold.eq(Mux(fold == config.folds - 1, 0, fold + 1))
+        levels: list[Value] = []
+        for lane in range(config.lanes):
+            m.submodules[f"lane_{lane}"] = search = LadderSearch(config.search(lane))
+            m.d.comb += [
+                search.i.payload.value.eq(_integer(self.i.payload[lane], config.input_format)),
+                search.i.payload.fold.eq(fold),
+                search.i.valid.eq(self.i.valid),
+            ]
+            levels.append(search.o.payload)
+        return levels
 
 
 class Threshold(wiring.Component):
@@ -159,6 +215,7 @@ class Threshold(wiring.Component):
     Parameters
     ----------
     config : ThresholdConfig
+        With a period of 1.
 
     Members
     -------
@@ -172,6 +229,8 @@ class Threshold(wiring.Component):
     o: stream.Interface
 
     def __init__(self, config: ThresholdConfig) -> None:
+        if config.period != 1:
+            raise ValueError(f"a stream's beats may follow one another: period must be 1, not {config.period}")
         self.config = config
         super().__init__(
             {
@@ -203,6 +262,10 @@ class Threshold(wiring.Component):
 def _integer(word: Value, number_format: NumberFormat) -> Value:
     """The integer that a word stands for; a bipolar bit becomes -1 or +1."""
     return Cat(1, ~word).as_signed() if number_format.is_bipolar else word
+
+
+def _as_integer(number_format: NumberFormat) -> NumberFormat:
+    return signed(2) if number_format.is_bipolar else number_format
 
 
 def level_word(level: Value, number_format: NumberFormat) -> Value:

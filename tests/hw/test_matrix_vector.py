@@ -153,7 +153,7 @@ def test_plain_sums(fold, sink, bias):
 
 
 @pytest.mark.parametrize("fold", FOLDS)
-@pytest.mark.parametrize(("levels", "output_format"), [(1, unsigned(1)), (2, unsigned(2)), (3, signed(2))])
+@pytest.mark.parametrize(("levels", "output_format"), [(1, unsigned(1)), (2, unsigned(2)), (7, signed(3))])
 def test_bias_before_threshold_ladders(fold, levels, output_format):
     _check(*_problem(*fold, levels=levels, bias=True, seed=2, output_format=output_format))
 

@@ -67,6 +67,27 @@ def test_streams_with_back_pressure(channels, lanes, count, output_format, sourc
     _check(config, random.integers(-32, 32, size=(9, channels)), source=source, sink=sink, seed=lanes)
 
 
+@pytest.mark.parametrize("count", [4, 7, 8, 255])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_long_ladders_are_searched(count, channels):
+    random = np.random.default_rng(count)
+    config = ThresholdConfig(
+        channels=channels,
+        lanes=1,
+        thresholds=np.sort(random.integers(-140, 140, size=(channels, count)), axis=1),
+        input_format=signed(8),
+        output_format=unsigned(8),
+    )
+    _check(config, np.repeat(np.arange(-128, 128), channels))
+
+
+def test_one_long_ladder_for_all_channels():
+    config = ThresholdConfig(
+        channels=6, lanes=2, thresholds=np.arange(5, 20)[None], input_format=unsigned(5), output_format=unsigned(4)
+    )
+    _check(config, np.random.default_rng(0).integers(0, 32, size=(40, 6)))
+
+
 def test_one_ladder_for_all_channels():
     config = ThresholdConfig(
         channels=6, lanes=2, thresholds=np.array([[128]]), input_format=unsigned(8), output_format=BIPOLAR
