@@ -13,6 +13,7 @@ from karui.hw.rtlil_merge import merge_identical_modules
 from karui.hw.yosys import run_yosys
 from karui.sw.numerics import memory_image
 
+_LANE_NAME = re.compile(r"\\[^\s\[\]]+(?:\[\d+\]\S*)+")
 _READ_IMAGE = re.compile(r'\$readmemb\("([^"]+)", (\S+)\)')
 
 
@@ -44,9 +45,9 @@ def emit(component: wiring.Component, folder: Path, *, name: str = "accelerator"
     ValueError
         When two members of the signature flatten to one port name.
     """
-    design = merge_identical_modules(
-        rtlil.convert(component, name=name, platform=None, ports=_flat_ports(component), emit_src=False)
-    )
+    text = rtlil.convert(component, name=name, platform=None, ports=_flat_ports(component), emit_src=False)
+    # Amaranth calls a lane's view `payload[0]`; Yosys' mapper takes that for bit 0 of `payload` and fails.
+    design = merge_identical_modules(_LANE_NAME.sub(lambda found: found[0].replace("[", ".").replace("]", ""), text))
     folder.mkdir(parents=True, exist_ok=True)
     for old in [folder / f"{name}.v", *sorted(folder.glob("*.mem"))]:
         old.unlink(missing_ok=True)
