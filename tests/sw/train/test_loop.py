@@ -90,6 +90,20 @@ def test_another_seed_ends_elsewhere(digits: tuple[Tensor, Tensor]) -> None:
     assert not same_state(left, right)
 
 
+def test_every_epoch_has_its_own_order() -> None:
+    class Recorder(nn.Linear):
+        def forward(self, batch: Tensor) -> Tensor:
+            seen.extend(batch.flatten().tolist())
+            return super().forward(batch.flatten(1))
+
+    seen: list[float] = []
+    images = torch.arange(100, dtype=torch.uint8).view(100, 1, 1, 1)
+    train(Recorder(1, 2), images, torch.zeros(100, dtype=torch.int64), TrainConfig(epochs=2, batch_size=10))
+    first, second = seen[:100], seen[100:]
+    assert sorted(first) == sorted(second) == list(range(100))
+    assert first != second
+
+
 def test_state_of_another_training_is_refused(digits: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     state_path = tmp_path / "state.pt"
     config = replace(CONFIG, epochs=1, distillation=None)
