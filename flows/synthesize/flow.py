@@ -1,6 +1,5 @@
 """From a folder of RTL to area, timing and a bitstream: Yosys, block RAM registers, nextpnr."""
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from karui.flows.synthesize.nextpnr import Routed, place_and_route, write_bitstr
 from karui.flows.synthesize.resources import CellCount, check_fits, count_cells
 from karui.flows.synthesize.result import RESULT_NAME, Absorption, SynthesisResult
 from karui.flows.synthesize.targets import Device
-from karui.flows.synthesize.yosys import Netlist, map_netlist, write_netlist_verilog
+from karui.flows.synthesize.yosys import Netlist, map_netlist, write_netlist
 from karui.hw.manifest import Manifest
 from karui.hw.pin_shell import CORE
 
@@ -102,12 +101,11 @@ def synthesize(
     progress(f"yosys: mapping to {device.name}")
     netlist = map_netlist(sources, top=top, clock=clock, device=device, folder=partial)
     absorption = None
-    design = netlist.load()
     if device.family == "ecp5" and absorb_registers:
-        absorption = absorb_output_registers(design["modules"][netlist.top])
-        netlist.json.write_text(json.dumps(design))
-    write_netlist_verilog(netlist, partial)
-    cells, by_module, shell = _tally(design["modules"][netlist.top]["cells"], netlist, device)
+        absorption = absorb_output_registers(netlist.design)
+    by_module = count_cells(netlist.design["cells"], device.family)
+    cells = sum(by_module.values(), CellCount())
+    mapped = write_netlist(netlist, partial)
     seconds = {"yosys": time.monotonic() - start}
     progress(f"yosys: {cells.lut:,} look-up tables, {cells.carry:,} carry cells, {cells.bram:g} block RAMs")
     check_fits(cells, device)
@@ -116,12 +114,13 @@ def synthesize(
     if device.routed:
         start = time.monotonic()
         numbers = range(1, seeds + 1)
-        routed = place_and_route(netlist.json, device=device, clock_mhz=clock_mhz, seeds=numbers, progress=progress)
+        routed = place_and_route(mapped, device=device, clock_mhz=clock_mhz, seeds=numbers, progress=progress)
         write_bitstream(partial, routed.seed, device=device)
         seconds["nextpnr"] = time.monotonic() - start
 
     result = _result(
-        device=device, clock_mhz=clock_mhz, cells=cells, by_module=by_module, shell=shell, absorption=absorption,
+        device=device, clock_mhz=clock_mhz, cells=cells, by_module=by_module,
+        shell=_shell_cells(netlist, device), absorption=absorption,
         routed=routed, seconds=seconds,
     )  # fmt: skip
     result.save(partial)
@@ -153,18 +152,11 @@ def _start_anew(out_dir: Path) -> Path:
     return partial
 
 
-def _tally(
-    cells: dict[str, object], netlist: Netlist, device: Device
-) -> tuple[CellCount, dict[str, CellCount], CellCount | None]:
-    """The design's cells, the same by module, and the shell's."""
-    shell = None
-    if netlist.shelled:
-        inside = {name.removeprefix(f"{CORE}."): cell for name, cell in cells.items() if name.startswith(f"{CORE}.")}
-        outside = {name: cell for name, cell in cells.items() if not name.startswith(f"{CORE}.") and name != CORE}
-        shell = sum(count_cells(outside, device.family).values(), CellCount())
-        cells = inside
-    by_module = count_cells(cells, device.family)
-    return sum(by_module.values(), CellCount()), by_module, shell
+def _shell_cells(netlist: Netlist, device: Device) -> CellCount | None:
+    if netlist.shell is None:
+        return None
+    own = {name: cell for name, cell in netlist.shell["cells"].items() if name != CORE}
+    return sum(count_cells(own, device.family).values(), CellCount())
 
 
 def _result(

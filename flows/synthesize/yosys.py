@@ -12,28 +12,32 @@ from karui.hw.pin_shell import SHELL_TOP, Port, pin_shell_rtlil
 from karui.hw.yosys import run_yosys
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Netlist:
-    """A mapped netlist.
+    """A mapped design: one flat module, and the pin shell around it if it has one.
 
     Parameters
     ----------
-    json : Path
-        The netlist in Yosys' JSON form, flat.
     top : str
-        Its top module: the design's, or the pin shell's.
-    shelled : bool
-        Whether the design sits in a pin shell, as instance ``core``.
+        The design's module.
+    modules : dict
+        Modules in Yosys' JSON form, by name, the device's cells among them; to be changed before the netlist is
+        written.
     """
 
-    json: Path
     top: str
-    shelled: bool
+    modules: dict[str, Any]
 
-    def load(self) -> dict[str, Any]:
-        """Read the whole JSON."""
-        netlist: dict[str, Any] = json.loads(self.json.read_text())
-        return netlist
+    @property
+    def design(self) -> dict[str, Any]:
+        """The design's module."""
+        module: dict[str, Any] = self.modules[self.top]
+        return module
+
+    @property
+    def shell(self) -> dict[str, Any] | None:
+        """The pin shell's module."""
+        return self.modules.get(SHELL_TOP)
 
 
 def map_netlist(sources: Sequence[Path], *, top: str, clock: str, device: Device, folder: Path) -> Netlist:
@@ -51,7 +55,7 @@ def map_netlist(sources: Sequence[Path], *, top: str, clock: str, device: Device
         What to map to. When it is to be placed and routed and has fewer pins than the design, the design is put in a
         pin shell.
     folder
-        Where netlist and logs go.
+        Where logs go.
 
     Raises
     ------
@@ -66,26 +70,42 @@ def map_netlist(sources: Sequence[Path], *, top: str, clock: str, device: Device
     )
     ports = read_ports((folder / "ports.txt").read_text())
     shelled = device.routed and sum(port.bits for port in ports.values()) > device.pins
-    kept = _children((folder / "design.il").read_text(), top)
+    children = _children((folder / "design.il").read_text(), top)
     commands = ["read_rtlil design.il"]
     if shelled:
         (folder / "shell.il").write_text(pin_shell_rtlil(top, ports, clock=clock))
-        commands.append("read_rtlil shell.il")
-        kept.append(top)
-    name = SHELL_TOP if shelled else top
+        commands += ["read_rtlil shell.il", f"setattr -mod -set keep_hierarchy 1 {top}"]
     # Mapped module by module, so that every cell is known to be of one layer, and flattened at the end.
-    commands += [f"setattr -mod -set keep_hierarchy 1 {module}" for module in kept]
-    commands.append(_synthesis(device, name))
-    commands += [f"setattr -mod -unset keep_hierarchy {module}" for module in kept]
-    run_yosys([*commands, "flatten", "opt_clean", "write_json netlist.json"], folder=folder)
-    (folder / "design.il").unlink()
-    return Netlist(json=folder / "netlist.json", top=name, shelled=shelled)
+    commands += [f"setattr -mod -set keep_hierarchy 1 {module}" for module in children]
+    commands.append(_synthesis(device, SHELL_TOP if shelled else top))
+    commands += [f"setattr -mod -unset keep_hierarchy {module}" for module in children]
+    run_yosys([*commands, "flatten", "opt_clean", "write_json mapped.json"], folder=folder)
+    modules = json.loads((folder / "mapped.json").read_text())["modules"]
+    for name in ("design.il", "mapped.json"):
+        (folder / name).unlink()
+    return Netlist(top=top, modules=modules)
 
 
-def write_netlist_verilog(netlist: Netlist, folder: Path) -> Path:
-    """Write a netlist's JSON as ``netlist.v``, to be simulated; a pin shell is left in."""
-    run_yosys([f"read_json {netlist.json.name}", "write_verilog -noattr netlist.v"], folder=folder, name="verilog")
-    return folder / "netlist.v"
+def write_netlist(netlist: Netlist, folder: Path) -> Path:
+    """Write ``netlist.v``, the design to be simulated, and ``netlist.json``, the design in its shell to be placed.
+
+    Returns
+    -------
+    Path
+        The JSON.
+    """
+    (folder / "mapped.json").write_text(json.dumps({"modules": netlist.modules}))
+    commands = [
+        "read_json mapped.json",
+        f"select {netlist.top}",
+        "write_verilog -noattr -selected netlist.v",
+        "select *",
+    ]
+    if netlist.shell is not None:
+        commands += [f"setattr -mod -unset keep_hierarchy {netlist.top}", "flatten", "opt_clean"]
+    run_yosys([*commands, "write_json netlist.json"], folder=folder, name="write")
+    (folder / "mapped.json").unlink()
+    return folder / "netlist.json"
 
 
 def read_ports(portlist: str) -> dict[str, Port]:

@@ -1,6 +1,7 @@
 """Synthesis with the real tools, on a design that maps and routes in seconds."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +127,9 @@ def test_more_ports_than_pins_are_routed_in_a_shell(design: Path, ecp5: Synthesi
     assert result.by_module == ecp5.by_module
     assert result.shell is not None
     assert result.shell.ff >= 2 * (1 + 9 + 1) + 2 * 24
+    ports = r"module sum\(clk, rst, address, first, total\);"
+    assert re.search(ports, (design / "shelled" / "netlist.v").read_text()), "the netlist to simulate has no shell"
+    assert "module pin_shell" not in (design / "shelled" / "netlist.v").read_text()
 
 
 def test_missed_clock_is_an_error_with_its_path_and_its_record(design: Path) -> None:
