@@ -79,10 +79,10 @@ def binary_mlp_from_arrays(
     shape = tuple(input_shape or weights[0].shape[1:])
     build = GraphBuilder(name)
     edge = build.input("input", shape, BIPOLAR if pixel_threshold is None else unsigned(8))
-    if pixel_threshold is not None:
-        edge = build.threshold("binarize", edge, np.array([[pixel_threshold]]), BIPOLAR)
     if len(shape) > 1:
         edge = build.flatten("flatten", edge)
+    if pixel_threshold is not None:
+        edge = build.threshold("binarize", edge, np.array([[pixel_threshold]]), BIPOLAR)
     matrices = [_integers(matrix, number, "weights") for number, matrix in enumerate(weights, start=1)]
     steps = [_integers(step, number, "thresholds") for number, step in enumerate(thresholds, start=1)]
     for number, matrix in enumerate(matrices, start=1):

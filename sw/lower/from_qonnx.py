@@ -76,9 +76,8 @@ def import_onnx(
     if last is None:
         raise UnsupportedModel(f"{source.source}: its output {source.output_name!r} does not depend on its input")
     output = state.placed(last, source.nodes[-1])
-    assert isinstance(output.source, str)
     return ImportedNetwork(
-        graph=state.build.finish(output.source, classes=classes),
+        graph=state.build.finish(output.edge, classes=classes),
         dialect=dialect,
         input=state.input_signal(source.input.name),
         output=output,

@@ -50,7 +50,10 @@ def fold_constant(state: Import, node: Any) -> bool:
     if node.op_type in _QUANTIZERS:
         state.constants[node.output[0]] = _quantized(node, *(operand.values for operand in known))
         return True
-    values = state.model.run(node, [operand.values for operand in known])
+    try:
+        values = state.model.run(node, [operand.values for operand in known])
+    except ValueError as error:
+        raise UnsupportedModel(f"{node_label(node)}: its constants do not fit each other ({error})") from error
     integers = scale = None
     if node.op_type in LAYOUT_OPERATIONS and known[0].integers is not None and known[0].scale is not None:
         shapes = [operand.values for operand in known[1:]]
@@ -92,26 +95,27 @@ def integer_weights(state: Import, node: Any, name: str) -> tuple[npt.NDArray[np
     return weight.integers, weight.scale
 
 
-def quantizer_of(node: Any, scale: npt.NDArray[Any], *parameters: npt.NDArray[Any]) -> Quantizer:
+def quantizer_of(node: Any, *parameters: npt.NDArray[Any]) -> Quantizer:
     """The quantizer of a ``Quant`` or ``BipolarQuant`` node, its parameters broadcast as the caller needs them.
 
     Parameters
     ----------
     node : onnx.NodeProto
-    scale : ndarray
     *parameters : ndarray
-        Zero point and bit width of a ``Quant``.
+        Scale, and of a ``Quant`` also zero point and bit width.
 
     Raises
     ------
     UnsupportedModel
         If a parameter is out of its range.
     """
-    given = attributes(node)
+    given, count = attributes(node), 1 if node.op_type == "BipolarQuant" else 3
+    if len(parameters) != count:
+        raise UnsupportedModel(f"{node_label(node)}: {node.op_type} takes {count} parameters, not {len(parameters)}")
     try:
         if node.op_type == "BipolarQuant":
-            return bipolar_quantizer(scale)
-        zero_point, bits = parameters
+            return bipolar_quantizer(parameters[0])
+        scale, zero_point, bits = parameters
         if bits.size != 1 or bits.reshape(-1)[0] not in range(1, 65):
             raise ValueError(f"the bit width must be one integer from 1 to 64, not {bits.reshape(-1).tolist()}")
         return uniform_quantizer(

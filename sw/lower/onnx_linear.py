@@ -24,9 +24,7 @@ def lower_matrix_product(state: Import, node: Any) -> Signal:
     given = attributes(node)
     if given.get("alpha", 1.0) != 1.0 or given.get("beta", 1.0) != 1.0 or given.get("transA", 0):
         raise UnsupportedModel(f"{node_label(node)}: Gemm takes alpha 1, beta 1 and transA 0 only")
-    if node.input[0] not in state.signals:
-        raise UnsupportedModel(f"{node_label(node)}: the activation must be the first operand, the weight the second")
-    signal = state.signals[node.input[0]]
+    signal = state.activation(node)
     integers, scale = integer_weights(state, node, node.input[1])
     if integers.ndim != 2 or signal.layout.ndim != 2:
         raise UnsupportedModel(
@@ -59,13 +57,12 @@ def lower_convolution(state: Import, node: Any) -> Signal:
         raise UnsupportedModel(
             f"{node_label(node)}: weights for {integers.shape[1]} channels do not fit {signal.channels}"
         )
-    assert isinstance(signal.source, str)
     kernel, stride, padding = _window(node, signal.shape, integers.shape[2:])
     window = signal
     if kernel != (1, 1) or stride != (1, 1) or any(padding):
         edge = state.build.sliding_window(
             state.name(node, ".window"),
-            signal.source,
+            signal.edge,
             kernel,
             stride=stride,
             padding=padding,
@@ -89,15 +86,14 @@ def lower_max_pool(state: Import, node: Any) -> Signal:
             f"{node_label(node)}: MaxPool with padding {padding} and ceil_mode {given.get('ceil_mode', 0)}; only whole "
             "windows inside the map are supported"
         )
-    assert isinstance(signal.source, str)
-    edge = state.build.max_pool(state.name(node), signal.source, kernel, stride)
+    edge = state.build.max_pool(state.name(node), signal.edge, kernel, stride)
     shape = state.build.tensor(edge).shape
     return replace(signal, source=edge, shape=shape, layout=image_layout((shape[0], shape[1], shape[2])))
 
 
 def lower_arg_max(state: Import, node: Any) -> Signal:
     """``ArgMax``, or ``TopK`` of one: on the integers where they are ordered as the reals, else on scaled ones."""
-    given, signal = attributes(node), state.signals[node.input[0]]
+    given, signal = attributes(node), state.activation(node)
     largest = given.get("largest", 1) and not given.get("select_last_index", 0)
     count = constant_of(state, node, node.input[1]).values.reshape(-1)[0] if node.op_type == "TopK" else 1
     axis = given.get("axis", -1 if node.op_type == "TopK" else 0) % signal.layout.ndim
@@ -111,8 +107,7 @@ def lower_arg_max(state: Import, node: Any) -> Signal:
             f"{node_label(node)}: the classes are no longer in order; take the arg max before the transpose"
         )
     signal = _ordered(state, node, signal)
-    assert isinstance(signal.source, str)
-    edge = state.build.arg_max(state.name(node), signal.source)
+    edge = state.build.arg_max(state.name(node), signal.edge)
     shape = [size for position, size in enumerate(signal.layout.shape) if position != axis]
     if given.get("keepdims", 1):
         shape.insert(axis, 1)
@@ -124,8 +119,7 @@ def _ordered(state: Import, node: Any, signal: Signal) -> Signal:
     product = signal.source if isinstance(signal.source, MatrixProduct) and len(signal.shape) == 1 else None
     if product is None:
         signal = state.flat(state.rising(signal, node), node)
-        assert isinstance(signal.source, str)
-        low, high = state.reach(signal.source)
+        low, high = state.reach(signal.edge)
     else:
         falling = np.broadcast_to(signal.meaning.direction, (signal.channels,)) < 0
         signs = np.where(falling, -1, 1)
@@ -144,13 +138,10 @@ def _ordered(state: Import, node: Any, signal: Signal) -> Signal:
     if product is not None and np.all(multiplier == 1):
         return state.placed(replace(signal, source=replace(product, bias=offset)), node)
     signal = state.placed(signal, node)
-    assert isinstance(signal.source, str)
     scores = (np.array([low, high])[:, None] * multiplier + offset).reshape(-1)
     output = format_for_range(int(scores.min()), int(scores.max()))
     name = state.name(node, ".scores")
-    return replace(
-        signal, source=state.build.requantize(name, signal.source, multiplier, offset, shift=0, output=output)
-    )
+    return replace(signal, source=state.build.requantize(name, signal.edge, multiplier, offset, shift=0, output=output))
 
 
 def _product(
@@ -173,13 +164,12 @@ def _product(
             f"{label}: its weight has more than one scale in an output; use one scale an output channel"
         )
     weights = integers * np.sign(slope).astype(np.int64)
-    assert isinstance(signal.source, str)
     meaning = Meaning(
         scale=abs(slope[0]) * scale[:, 0].astype(np.float64),
         offset=(weights * offset).sum(axis=1) if np.any(offset) else np.zeros(1),
     )
     return replace(
-        signal, source=MatrixProduct(name=state.name(node), edge=signal.source, weights=weights), meaning=meaning
+        signal, source=MatrixProduct(name=state.name(node), edge=signal.edge, weights=weights), meaning=meaning
     )
 
 
@@ -193,12 +183,11 @@ def _with_bias(state: Import, node: Any, signal: Signal) -> Signal:
 
 
 def _feature_map(state: Import, node: Any) -> Signal:
-    signal = state.signals.get(node.input[0])
-    if signal is None or not signal.is_feature_map:
-        shape = "constant" if signal is None else signal.layout.shape
+    signal = state.activation(node)
+    if not signal.is_feature_map:
         raise UnsupportedModel(
             f"{node_label(node)}: {node.op_type} of a tensor that is not a feature map (1, channels, height, width) in "
-            f"the input's order, but {shape}; only two-dimensional {node.op_type} in NCHW is supported"
+            f"the input's order, but of shape {signal.layout.shape}; only {node.op_type} over two axes is supported"
         )
     return signal
 
@@ -225,8 +214,7 @@ def _window(
 
 def _zero_word(state: Import, node: Any, signal: Signal) -> int:
     """The word that stands for 0.0, with which the model pads."""
-    assert isinstance(signal.source, str)
-    line, number_format = signal.meaning.line(), state.build.tensor(signal.source).number_format
+    line, number_format = signal.meaning.line(), state.build.tensor(signal.edge).number_format
     word = 0 if line is None else -int(np.rint(line[1][0]))
     is_zero = not np.any(signal.meaning.evaluate(np.full(signal.channels, word)))
     if not is_zero or not number_format.holds_range(word, word):

@@ -44,22 +44,19 @@ def lower_node(state: Import, node: Any) -> None:
         raise UnsupportedModel(
             f"{node_label(node)}: {node.op_type} is not supported; supported are {', '.join(sorted(_OPERATIONS))}"
         )
-    # TopK makes values and indices; the indices are what a classifier yields.
-    state.signals[node.output[1 if node.op_type == "TopK" else 0]] = operation(state, node)
-
-
-def _signal(state: Import, node: Any) -> Signal:
-    found = state.signals.get(node.input[0])
-    if found is None:
-        raise UnsupportedModel(
-            f"{node_label(node)}: its operand {node.input[0]!r} is not a tensor that depends on the input; the first "
-            "operand must be the activation, the others constants"
-        )
-    return found
+    try:
+        # TopK makes values and indices; the indices are what a classifier yields.
+        state.signals[node.output[1 if node.op_type == "TopK" else 0]] = operation(state, node)
+    except UnsupportedModel:
+        raise
+    except (KeyError, IndexError) as error:
+        raise UnsupportedModel(f"{node_label(node)}: it lacks an operand or attribute ({error})") from error
+    except ValueError as error:
+        raise UnsupportedModel(f"{node_label(node)}: {error}") from error
 
 
 def _rearrange(state: Import, node: Any) -> Signal:
-    signal = _signal(state, node)
+    signal = state.activation(node)
     shapes = [constant_of(state, node, name).values for name in node.input[1:] if name]
     layout = state.model.run(node, [signal.layout, *shapes])
     if layout.shape[:1] != (1,) and layout.size > 1:
@@ -71,13 +68,13 @@ def _rearrange(state: Import, node: Any) -> Signal:
 
 
 def _same(state: Import, node: Any) -> Signal:
-    return _signal(state, node)
+    return state.activation(node)
 
 
 def _cast(state: Import, node: Any) -> Signal:
     if attributes(node)["to"] != _FLOAT:
         raise UnsupportedModel(f"{node_label(node)}: Cast to another type than float32; compute in float32")
-    return _signal(state, node)
+    return state.activation(node)
 
 
 def _arithmetic(forward: Callable[[Floats], Step], backward: Callable[[Floats], Step] | None) -> Operation:
@@ -113,12 +110,12 @@ def _relu(state: Import, node: Any) -> Signal:
             f"{node_label(node)}: LeakyRelu with alpha {slope:g} falls and rises; only monotone step functions become "
             "thresholds, so alpha must be 0 or more"
         )
-    signal = _signal(state, node)
+    signal = state.activation(node)
     return replace(signal, meaning=signal.meaning.then(leaky_rectify(np.full(1, slope, dtype=np.float32))))
 
 
 def _clip(state: Import, node: Any) -> Signal:
-    signal, given = _signal(state, node), attributes(node)
+    signal, given = state.activation(node), attributes(node)
     limits = []
     for position, name, default in ((1, "min", -np.inf), (2, "max", np.inf)):
         is_input = len(node.input) > position and node.input[position]
@@ -131,7 +128,7 @@ def _batch_normalization(state: Import, node: Any) -> Signal:
     given = attributes(node)
     if given.get("training_mode", 0):
         raise UnsupportedModel(f"{node_label(node)}: training_mode 1; export the network in evaluation mode")
-    signal = _signal(state, node)
+    signal = state.activation(node)
     axes = (1, -1) + (1,) * (signal.layout.ndim - 2)
     operands = [constant_of(state, node, name).values.reshape(axes) for name in node.input[1:5]]
     epsilon = given.get("epsilon", 1e-5)
@@ -144,12 +141,12 @@ def _batch_normalization(state: Import, node: Any) -> Signal:
 def _quant(state: Import, node: Any) -> Signal:
     broadcast = 1 if node.op_type == "BipolarQuant" else 2
     parameters = [constant_of(state, node, name).values for name in node.input[1:]]
-    signal, operands = state.per_channel(_signal(state, node), node, *parameters[:broadcast])
+    signal, operands = state.per_channel(state.activation(node), node, *parameters[:broadcast])
     return state.quantized(signal, quantizer_of(node, *operands, *parameters[broadcast:]), node)
 
 
 def _multi_threshold(state: Import, node: Any) -> Signal:
-    given, signal = attributes(node), _signal(state, node)
+    given, signal = attributes(node), state.activation(node)
     thresholds = constant_of(state, node, node.input[1]).values
     layout = given.get("data_layout") or {2: "NC", 3: "NWC", 4: "NCHW"}.get(signal.layout.ndim, "NC")
     axis = layout.index("C") if "C" in layout else 1
@@ -164,10 +161,7 @@ def _multi_threshold(state: Import, node: Any) -> Signal:
         axes = [-1 if position == axis else 1 for position in range(signal.layout.ndim)]
         signal, (rows,) = state.per_channel(signal, node, np.arange(channels).reshape(axes))
         thresholds = thresholds[rows]
-    try:
-        quantizer = multi_threshold(thresholds, given.get("out_scale", 1.0), given.get("out_bias", 0.0))
-    except ValueError as error:
-        raise UnsupportedModel(f"{node_label(node)}: {error}") from error
+    quantizer = multi_threshold(thresholds, given.get("out_scale", 1.0), given.get("out_bias", 0.0))
     return state.quantized(signal, quantizer, node)
 
 

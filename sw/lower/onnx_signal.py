@@ -53,6 +53,12 @@ class Signal:
     meaning: Meaning
 
     @property
+    def edge(self) -> str:
+        """The graph's edge, of a signal that is in the graph."""
+        assert isinstance(self.source, str), self.source
+        return self.source
+
+    @property
     def channels(self) -> int:
         """Length of the edge's last axis."""
         return self.shape[-1]
@@ -91,6 +97,16 @@ class Import:
     _placed: dict[tuple[int, bytes], str] = field(default_factory=dict)
     _reach: dict[str, tuple[int, int]] = field(default_factory=dict)
     _input: Quantizer | None = None
+
+    def activation(self, node: Any) -> Signal:
+        """The signal that is a node's first operand."""
+        found = self.signals.get(node.input[0])
+        if found is None:
+            raise UnsupportedModel(
+                f"{node_label(node)}: its operand {node.input[0]!r} does not depend on the input; the first operand "
+                "must be the activation, the others constants"
+            )
+        return found
 
     def name(self, node: Any, suffix: str = "") -> str:
         """An unused name for a graph node made from a model's node."""
@@ -134,8 +150,7 @@ class Import:
         signal = self.placed(signal, node)
         if len(signal.shape) == 1:
             return signal
-        assert isinstance(signal.source, str)
-        edge = self.build.flatten(self.name(node, ".flat"), signal.source)
+        edge = self.build.flatten(self.name(node, ".flat"), signal.edge)
         elements = int(np.prod(signal.shape))
         meaning = signal.meaning.repeated(elements // signal.channels)
         return replace(signal, source=edge, shape=(elements,), meaning=meaning)
@@ -167,21 +182,23 @@ class Import:
         if signal.source is None:
             return self._quantized_input(signal, quantizer, node)
         signal = self.rising(signal, node)
-        assert isinstance(signal.source, str)
         output, meaning = quantizer.output, signal.meaning
         step = 2 if output.is_bipolar else 1
 
         def level(words: Integers) -> Integers:
             return (quantizer.words(meaning.evaluate(words)) - output.minimum) // step
 
-        low, high = self.reach(signal.source)
+        low, high = self.reach(signal.edge)
         thresholds = ladder(level, low=low, high=high, channels=signal.channels, levels=output.levels).thresholds
         if np.all(thresholds == thresholds[:1]):
             thresholds = thresholds[:1]
-        if is_identity(thresholds, self.build.tensor(signal.source).number_format, output):
+        if is_identity(thresholds, self.build.tensor(signal.edge).number_format, output):
             return replace(signal, meaning=quantizer.meaning)
-        edge = self.build.threshold(self.name(node), signal.source, thresholds, output)
-        return replace(signal, source=edge, meaning=quantizer.meaning)
+        signal = replace(signal, meaning=quantizer.meaning)
+        # One threshold for all elements of a vector: flattened first, more than a pixel's channels can pass at a time.
+        if len(thresholds) == 1 and signal.layout.ndim == 2:
+            signal = self.flat(signal, node)
+        return replace(signal, source=self.build.threshold(self.name(node), signal.edge, thresholds, output))
 
     def input_signal(self, name: str) -> Signal:
         """The model's input, once the import has named its integers."""

@@ -93,6 +93,6 @@ def test_sums_and_matches_agree(seed: int) -> None:
     ],
 )
 def test_misfits_are_named(arguments: dict[str, Any], message: str) -> None:
-    given = {"weights": [np.ones((3, 4)), np.ones((2, 3))], "thresholds": [np.zeros(3)]} | arguments
+    given: dict[str, Any] = {"weights": [np.ones((3, 4)), np.ones((2, 3))], "thresholds": [np.zeros(3)]} | arguments
     with pytest.raises((ValueError, GraphError), match=message):
         binary_mlp_from_arrays(name="misfit", **given)

@@ -34,8 +34,9 @@ def test_tfc_yields_the_published_classes(tfc: Path) -> None:
 def test_tfc_has_the_expected_form(tfc: Path) -> None:
     graph = import_onnx(tfc / "model.onnx").graph
     first, second, *_, last = graph.nodes
-    assert isinstance(first.op, Threshold)
-    assert isinstance(second.op, Flatten)
+    # The vector is thresholded, not the map: a map passes one pixel at a time.
+    assert isinstance(first.op, Flatten)
+    assert isinstance(second.op, Threshold)
     assert isinstance(last.op, ArgMax)
     assert graph.inputs[graph.input_name].number_format == unsigned(8)
     weights = [constant for name, constant in graph.constants.items() if name.endswith(".weights")]
@@ -81,7 +82,7 @@ def finn_network(seed: int) -> tuple[onnx.ModelProto, Array]:
     rows = (size + 2 * pad - kernel) // stride + 1
     pooled = rows // 2
     out_scale, out_bias = (2.0, -1.0) if steps == 1 else [(1.0, 0.0), (1.0, -4.0), (0.25, 0.0), (-0.5, 0.0)][seed % 4]
-    tensors = {
+    tensors: dict[str, Any] = {
         "shrink": np.float32(4.0),
         "conv_w": rng.choice([-1, 0, 1], (outputs, channels, kernel, kernel)),
         "scale": rng.choice([-1.5, -1.0, 0.5, 2.0], (1, outputs, 1, 1)),
