@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, Storage, ram_attributes, resolve
@@ -32,11 +32,14 @@ class WindowRow(NamedTuple):
         Rows of the map that have to be there: those that the windows cover and those that are then released.
     released : int
         Rows of the map, from the oldest on, that no later window covers.
+    needed_on : int
+        Rows, the released ones included, that have to be there for the next row of windows to follow at once.
     """
 
     above: int
     needed: int
     released: int
+    needed_on: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,9 +141,13 @@ class SlidingWindowConfig:
         oldest = [max(0, top) for top in tops]
         # The last row of windows releases what it covers; rows below are never stored.
         until = [*oldest[1:], self.stored_rows]
+        covered = [min(top + kernel, self.height) - first for top, first in zip(tops, oldest, strict=True)]
+        released = [end - first for end, first in zip(until, oldest, strict=True)]
+        needed = list(map(max, covered, released))
+        following = (*needed[1:], needed[0])
         return tuple(
-            WindowRow(above=first - top, needed=max(min(top + kernel, self.height), end) - first, released=end - first)
-            for top, first, end in zip(tops, oldest, until, strict=True)
+            WindowRow(above=first - top, needed=rows, released=gone, needed_on=gone + on)
+            for top, first, rows, gone, on in zip(tops, oldest, needed, released, following, strict=True)
         )
 
     @property
@@ -155,8 +162,7 @@ class SlidingWindowConfig:
 
         So the rows for the next windows, and for the first windows of the next frame, arrive while windows go out.
         """
-        rows = self.window_rows
-        return max(row.released + following.needed for row, following in zip(rows, (*rows[1:], rows[0]), strict=True))
+        return max(row.needed_on for row in self.window_rows)
 
     @property
     def buffer_words(self) -> int:
@@ -252,13 +258,24 @@ class SlidingWindow(wiring.Component):
         wiring.connect(m, output.o, wiring.flipped(self.o))
 
         rows_held = Signal(range(config.buffer_rows + 1))
-        row_stored = Signal()
-        rows_released = Signal.like(rows_held)
-        m.d.sync += rows_held.eq(rows_held + row_stored - rows_released)
+        row_stored, row_ends = Signal(), Signal()
+        window_row = self._window_row(m, row_ends)
+        m.d.sync += rows_held.eq(Mux(row_ends, rows_held - window_row.released, rows_held) + row_stored)
+        # Whether the rows that the windows cover are there, for the next cycle: compared in the cycle itself, the row
+        # counter would stand before every register that a beat moves.
+        ready = Signal()
+        with m.If(row_ends):
+            m.d.sync += ready.eq(Mux(row_stored, rows_held + 1, rows_held) >= window_row.needed_on)
+        with m.Else():
+            m.d.sync += ready.eq(Mux(row_stored, rows_held + 1, rows_held) >= window_row.needed)
 
         self._store(m, write, rows_held, row_stored)
-        issue, is_padding = self._issue(m, read, output.credit, rows_held, rows_released)
-        m.d.comb += output.reserve.eq(issue)
+        issue = Signal()
+        m.d.comb += [
+            issue.eq(output.credit & ready),
+            output.reserve.eq(issue),
+        ]
+        is_padding = self._read(m, read, issue, window_row, row_ends)
 
         element = Signal(width, reset_less=True)
         m.d.sync += element.eq(read.data)
@@ -309,10 +326,10 @@ class SlidingWindow(wiring.Component):
         with m.If(row_stored):
             m.d.sync += slot.eq(Mux(slot == config.buffer_rows - 1, 0, slot + 1))
 
-    def _issue(
-        self, m: Module, read: memory.ReadPort, credit: Value, rows_held: Signal, rows_released: Signal
-    ) -> tuple[Value, Value]:
-        """Read the windows' beats; returns whether one is issued in this cycle, and whether it is padding."""
+    def _read(
+        self, m: Module, read: memory.ReadPort, issue: Signal, window_row: data.View[Any], row_ends: Signal
+    ) -> Value:
+        """Read the windows' beats, one with each `issue`; returns whether the current one is padding."""
         config = self.config
         _, left, _, _ = config.padding
         run_beats = config.kernel[1] * config.pixel_beats
@@ -321,7 +338,6 @@ class SlidingWindow(wiring.Component):
         # Columns count beats from the map's left edge: negative in the padding before it, too large in that behind.
         columns = signed(_bits_for(config.row_beats_in + config.kernel[1] * config.pixel_beats) + 1)
 
-        in_row = Signal()
         beat = Signal(range(run_beats))
         kernel_row = Signal(range(config.kernel[0]))
         position = Signal(range(config.output_width))
@@ -329,19 +345,18 @@ class SlidingWindow(wiring.Component):
         oldest_slot = Signal.like(slot)
         column = Signal(columns, init=first_column)
         window_column = Signal(columns, init=first_column)
-        issue, ends_run, ends_window, ends_row = Signal(), Signal(), Signal(), Signal()
-        above, needed, released = self._window_row(m, ends_row)
+        ends_run, ends_window = Signal(), Signal()
+        above, covered_below = window_row.above, window_row.above + window_row.needed
         is_above_or_below = Signal()
         m.d.comb += [
-            issue.eq(credit & (in_row | (rows_held >= needed))),
             ends_run.eq(issue & (beat == run_beats - 1)),
             ends_window.eq(ends_run & (kernel_row == config.kernel[0] - 1)),
-            ends_row.eq(ends_window & (position == config.output_width - 1)),
-            is_above_or_below.eq((kernel_row < above) | (kernel_row >= above + needed)),
+            row_ends.eq(ends_window & (position == config.output_width - 1)),
+            is_above_or_below.eq((kernel_row < above) | (kernel_row >= covered_below)),
             read.addr.eq(self._address(slot, column)),
         ]
         with m.If(issue):
-            m.d.sync += [in_row.eq(1), beat.eq(beat + 1), column.eq(column + 1)]
+            m.d.sync += [beat.eq(beat + 1), column.eq(column + 1)]
         with m.If(ends_run):
             m.d.sync += [beat.eq(0), kernel_row.eq(kernel_row + 1), column.eq(window_column)]
             with m.If(~is_above_or_below):
@@ -359,13 +374,11 @@ class SlidingWindow(wiring.Component):
         following = Signal(range(2 * config.buffer_rows))
         next_oldest = Signal.like(slot)
         m.d.comb += [
-            following.eq(oldest_slot + released),
+            following.eq(oldest_slot + window_row.released),
             next_oldest.eq(Mux(following >= config.buffer_rows, following - config.buffer_rows, following)),
         ]
-        with m.If(ends_row):
-            m.d.comb += rows_released.eq(released)
+        with m.If(row_ends):
             m.d.sync += [
-                in_row.eq(0),
                 position.eq(0),
                 window_column.eq(first_column),
                 column.eq(first_column),
@@ -373,30 +386,28 @@ class SlidingWindow(wiring.Component):
                 slot.eq(next_oldest),
             ]
         is_beside = (column < 0) | (column >= config.row_beats_in)
-        return issue, is_above_or_below | is_beside
+        return is_above_or_below | is_beside
 
-    def _window_row(self, m: Module, advance: Signal) -> tuple[Signal, Signal, Signal]:
+    def _window_row(self, m: Module, advance: Signal) -> data.View[Any]:
         """Registers with the current row of windows; only rows at the padding differ from the others."""
         rows = self.config.window_rows
         usual = Counter(rows).most_common(1)[0][0]
-        above, needed, released = (
-            Signal(range(max(row[field] for row in rows) + 1), init=rows[0][field], name=f"rows_{name}")
-            for field, name in enumerate(WindowRow._fields)
+        layout = data.StructLayout(
+            {field: range(max(getattr(row, field) for row in rows) + 1) for field in WindowRow._fields}
         )
-
-        def load(row: WindowRow) -> None:
-            m.d.sync += [above.eq(row.above), needed.eq(row.needed), released.eq(row.released)]
-
+        current = Signal(layout, init=rows[0]._asdict())
         number = Signal(range(len(rows)))
         with m.If(advance):
-            m.d.sync += number.eq(Mux(number == len(rows) - 1, 0, number + 1))
-            load(usual)
+            m.d.sync += [
+                number.eq(Mux(number == len(rows) - 1, 0, number + 1)),
+                current.eq(layout.const(usual._asdict())),
+            ]
             with m.Switch(number):
                 for before, row in enumerate((*rows[1:], rows[0])):
                     if row != usual:
                         with m.Case(before):
-                            load(row)
-        return above, needed, released
+                            m.d.sync += current.eq(layout.const(row._asdict()))
+        return current
 
 
 def _bits_for(count: int) -> int:
