@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 
 from karui.hw.accumulate import Accumulate, AccumulateConfig
 from karui.hw.binary_dot_product import BinaryDotProduct, BinaryDotProductConfig
+from karui.hw.popcount import LutInputs
 from karui.hw.requantize import RequantizeConfig, RequantizePipeline
 from karui.hw.stream import Tagged, lanes_of
 from karui.hw.threshold import ThresholdConfig, ThresholdPipeline, level_word
@@ -25,10 +26,10 @@ ProductsConfig = XnorPopcountConfig | BinaryDotProductConfig
 """How dot products are computed."""
 
 
-def products(rows: int, simd: int, input_format: NumberFormat) -> ProductsConfig:
+def products(rows: int, simd: int, input_format: NumberFormat, lut_inputs: LutInputs) -> ProductsConfig:
     """The dot products of `rows` weight vectors with `simd` activations of a format."""
     if input_format.is_bipolar:
-        return XnorPopcountConfig(rows=rows, simd=simd)
+        return XnorPopcountConfig(rows=rows, simd=simd, lut_inputs=lut_inputs)
     return BinaryDotProductConfig(rows=rows, simd=simd, input_format=input_format)
 
 
@@ -54,6 +55,8 @@ class LaneGroupConfig:
         What each sum starts from.
     activation : ThresholdConfig, RequantizeConfig, "sign" or None
         What is done with a sum.
+    lut_inputs : {4, 6}
+        Inputs of the target's look-up tables.
     """
 
     lanes: int
@@ -65,11 +68,12 @@ class LaneGroupConfig:
     sum_format: NumberFormat
     initial: npt.NDArray[Any]
     activation: SumActivation
+    lut_inputs: LutInputs = 4
 
     @property
     def products(self) -> ProductsConfig:
         """The dot products of a beat."""
-        return products(self.lanes, self.simd, self.input_format)
+        return products(self.lanes, self.simd, self.input_format, self.lut_inputs)
 
     @property
     def sums(self) -> AccumulateConfig:

@@ -14,6 +14,7 @@ from amaranth.lib.wiring import In, Out
 from karui.hw.counters import cycle
 from karui.hw.lane_group import LaneGroup, LaneGroupConfig, ProductsConfig, SumActivation, products
 from karui.hw.memory_style import Storage
+from karui.hw.popcount import LutInputs
 from karui.hw.replay_buffer import REPLAY_DELAY, ReplayBuffer, ReplayBufferConfig
 from karui.hw.requantize import RequantizeConfig
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
@@ -52,6 +53,8 @@ class MatrixVectorConfig:
         Latency of the weight source, 3 or more.
     storage : {"block", "distributed", "auto"}
         Memory that holds the vectors while they are replayed.
+    lut_inputs : {4, 6}
+        Inputs of the target's look-up tables; a population count is built from them.
 
     Raises
     ------
@@ -70,6 +73,7 @@ class MatrixVectorConfig:
     positions: int = 1
     weight_latency: int = WEIGHT_ROM_LATENCY
     storage: Storage = "auto"
+    lut_inputs: LutInputs = 4
 
     def __post_init__(self) -> None:
         require_divisor("pe", self.pe, self.outputs, "outputs")
@@ -108,7 +112,7 @@ class MatrixVectorConfig:
     @property
     def products(self) -> ProductsConfig:
         """The dot products of a cycle."""
-        return products(self.pe, self.simd, self.input_format)
+        return products(self.pe, self.simd, self.input_format, self.lut_inputs)
 
     @property
     def groups(self) -> int:
@@ -199,6 +203,7 @@ class MatrixVectorConfig:
             sum_format=sum_format,
             initial=by_fold[:, first : first + lanes],
             activation=activation,
+            lut_inputs=self.lut_inputs,
         )
 
 

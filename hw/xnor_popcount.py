@@ -8,7 +8,7 @@ from amaranth.hdl import Module, Shape, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.popcount import count_pairs, count_tree, tree_latency
+from karui.hw.popcount import LutInputs, popcount, popcount_latency
 from karui.hw.stream import Tagged, delayed, lanes_of
 from karui.sw.numerics import BIPOLAR, NumberFormat, unsigned
 
@@ -23,6 +23,8 @@ class XnorPopcountConfig:
         Weight vectors that one activation vector is multiplied with in a cycle.
     simd : int
         Elements of a vector.
+    lut_inputs : {4, 6}
+        Inputs of the target's look-up tables: what the first levels are made of.
 
     Raises
     ------
@@ -32,6 +34,7 @@ class XnorPopcountConfig:
 
     rows: int
     simd: int
+    lut_inputs: LutInputs = 4
 
     def __post_init__(self) -> None:
         for name in ("rows", "simd"):
@@ -41,7 +44,7 @@ class XnorPopcountConfig:
     @property
     def latency(self) -> int:
         """Cycles from the operands to their counts."""
-        return tree_latency(-(-self.simd // 2))
+        return popcount_latency(self.simd, self.lut_inputs)
 
     @property
     def prepare_latency(self) -> int:
@@ -95,7 +98,7 @@ class XnorPopcount(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         for row in range(self.config.rows):
-            m.submodules[f"row_{row}"] = dot_product = _DotProduct(self.config.simd)
+            m.submodules[f"row_{row}"] = dot_product = _DotProduct(self.config.simd, self.config.lut_inputs)
             m.d.comb += [
                 dot_product.activations.eq(self.i.payload.activations.as_value()),
                 dot_product.weights.eq(self.i.payload.weights[row]),
@@ -112,7 +115,8 @@ class _DotProduct(wiring.Component):
     weights: Signal
     count: Signal
 
-    def __init__(self, simd: int) -> None:
+    def __init__(self, simd: int, lut_inputs: LutInputs) -> None:
+        self.lut_inputs = lut_inputs
         super().__init__({"activations": In(simd), "weights": In(simd), "count": Out(range(simd + 1))})
 
     def elaborate(self, platform: object) -> Module:
@@ -120,6 +124,6 @@ class _DotProduct(wiring.Component):
         equal = Signal(len(self.activations))
         m.d.comb += [
             equal.eq(~(self.activations ^ self.weights)),
-            self.count.eq(count_tree(m, count_pairs(equal))),
+            self.count.eq(popcount(m, equal, self.lut_inputs)),
         ]
         return m

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from amaranth.hdl import Module
@@ -212,6 +214,12 @@ def test_unreachable_and_certain_thresholds():
     config, weights, vectors = _problem(4, 6, 2, 2, levels=1, vectors=20)
     config.activation.thresholds[:] = [[-100], [100], [-6], [7]]
     _check(config, weights, vectors)
+
+
+@pytest.mark.parametrize("lut_inputs", [4, 6])
+def test_either_population_count(lut_inputs):
+    config, weights, vectors = _problem(8, 98, 4, 49, levels=1)
+    _check(replace(config, lut_inputs=lut_inputs), weights, vectors)
 
 
 def test_all_vectors_and_weights_of_a_small_matrix():

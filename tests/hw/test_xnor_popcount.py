@@ -29,17 +29,21 @@ def _counts(config: XnorPopcountConfig, activations: list[int], weights: list[li
     return counts
 
 
+@pytest.mark.parametrize("lut_inputs", [4, 6])
 @pytest.mark.parametrize("simd", range(1, 6))
-def test_every_pair_of_short_vectors(simd):
+def test_every_pair_of_short_vectors(simd, lut_inputs):
     pairs = [(a, w) for a in range(1 << simd) for w in range(1 << simd)]
-    counts = _counts(XnorPopcountConfig(rows=1, simd=simd), [a for a, _ in pairs], [[w] for _, w in pairs])
+    counts = _counts(
+        XnorPopcountConfig(rows=1, simd=simd, lut_inputs=lut_inputs), [a for a, _ in pairs], [[w] for _, w in pairs]
+    )
     assert counts == [[simd - (a ^ w).bit_count()] for a, w in pairs]
 
 
+@pytest.mark.parametrize("lut_inputs", [4, 6])
 @pytest.mark.parametrize("simd", [7, 8, 9, 16, 31, 49, 64, 65, 100])
-def test_long_vectors(simd):
+def test_long_vectors(simd, lut_inputs):
     random = np.random.default_rng(simd)
-    config = XnorPopcountConfig(rows=3, simd=simd)
+    config = XnorPopcountConfig(rows=3, simd=simd, lut_inputs=lut_inputs)
     draw = [int.from_bytes(random.bytes(16)) % (1 << simd) for _ in range(200)]
     activations, weights = draw[:50], [draw[50 + 3 * index : 53 + 3 * index] for index in range(50)]
     weights[0] = [activations[0], activations[0] ^ ((1 << simd) - 1), 0]
