@@ -1,16 +1,17 @@
 from dataclasses import replace
+from time import perf_counter
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import Array, Assert, Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig
 from karui.hw.requantize import RequantizeConfig
-from karui.hw.stream import lanes_of
+from karui.hw.stream import delayed, lanes_of
 from karui.hw.threshold import ThresholdConfig
-from karui.hw.weight_rom import WeightRom, WeightRomConfig
+from karui.hw.weight_rom import WeightRom, WeightRomConfig, weight_words
 from karui.sim.stream_testbench import Pattern, run_stream
 from karui.sw.numerics import BIPOLAR, NumberFormat, Overflow, Rounding, saturate, shift_right, signed, unsigned
 
@@ -18,11 +19,9 @@ from karui.sw.numerics import BIPOLAR, NumberFormat, Overflow, Rounding, saturat
 class Layer(wiring.Component):
     """An engine with its weights."""
 
-    def __init__(self, config: MatrixVectorConfig, weights: np.ndarray, storage: str = "auto") -> None:
+    def __init__(self, config: MatrixVectorConfig, source: wiring.Component) -> None:
         self.config = config
-        self.rom = WeightRomConfig(
-            weights=weights, pe=config.pe, simd=config.simd, groups=config.groups, storage=storage
-        )
+        self.source = source
         super().__init__(
             {
                 "i": In(stream.Signature(lanes_of(config.input_format, config.simd))),
@@ -33,15 +32,44 @@ class Layer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.engine = engine = MatrixVector(self.config)
-        m.submodules.weights = weights = WeightRom(self.rom)
+        m.submodules.weights = weights = self.source
         wiring.connect(m, weights.o, engine.weights)
         wiring.connect(m, wiring.flipped(self.i), engine.i)
         wiring.connect(m, engine.o, wiring.flipped(self.o))
         return m
 
 
+class HesitantWeights(wiring.Component):
+    """A weight source that has its next word only now and then, and answers late."""
+
+    def __init__(self, config: MatrixVectorConfig, weights: np.ndarray) -> None:
+        self.config = config
+        self.words = weight_words(weights, config.pe, config.simd, groups=config.groups)
+        super().__init__({"o": Out(config.weight_source)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        noise = Signal(16, init=0xACE1)
+        m.d.sync += noise.eq(Cat(noise[1:], noise[0] ^ noise[2] ^ noise[3] ^ noise[5]))
+        index = Signal(range(len(self.words[0])))
+        m.d.comb += self.o.available.eq(noise[0])
+        with m.If(self.o.take):
+            m.d.sync += [Assert(self.o.available), index.eq(Mux(index == len(self.words[0]) - 1, 0, index + 1))]
+        for group, words in enumerate(self.words):
+            word = Signal.like(self.o.data[group], name=f"word_{group}")
+            with m.If(self.o.take):
+                m.d.comb += word.eq(Array(Const(word, self.o.data[group].shape()) for word in words)[index])
+            late = delayed(m, word, self.config.weight_latency + group, name=f"late_{group}")
+            m.d.comb += self.o.data[group].eq(late)
+        return m
+
+
 def _words(values: np.ndarray, number_format: NumberFormat) -> np.ndarray:
     return (values + 1) // 2 if number_format.is_bipolar else values
+
+
+def _rom(config: MatrixVectorConfig, weights: np.ndarray, storage: str = "auto") -> WeightRomConfig:
+    return WeightRomConfig(weights=weights, pe=config.pe, simd=config.simd, groups=config.groups, storage=storage)
 
 
 def _check(config, weights, vectors, storage="auto", **patterns):
@@ -56,7 +84,7 @@ def _check(config, weights, vectors, storage="auto", **patterns):
         levels = (sums[:, :, None] >= config.activation.thresholds[None]).sum(axis=2)
         expected = np.vectorize(config.output_format.at_level)(levels)
     run = run_stream(
-        Layer(config, weights, storage),
+        Layer(config, WeightRom(_rom(config, weights, storage))),
         _words(vectors, config.input_format).reshape(-1, config.simd),
         beats_out=expected.size // config.pe,
         **patterns,
@@ -208,6 +236,31 @@ def test_extreme_inputs(input_format):
 @pytest.mark.parametrize("output_format", [unsigned(8), signed(4)], ids=str)
 def test_requantized(fold, input_format, output_format):
     _check(*_problem(*fold, input_format=input_format, bias=True, requantize=True, output_format=output_format))
+
+
+@pytest.mark.parametrize("sink", Pattern)
+@pytest.mark.parametrize("latency", [3, 6])
+def test_waits_for_weights_and_for_the_output(latency, sink):
+    config, weights, vectors = _problem(8, 12, 4, 3, vectors=12)
+    config = replace(config, weight_latency=latency)
+    run = run_stream(
+        Layer(config, HesitantWeights(config, weights)),
+        _words(vectors, BIPOLAR).reshape(-1, config.simd),
+        beats_out=12 * config.output_fold,
+        sink=sink,
+        seed=9,
+    )
+    assert run.words.reshape(12, 8).tolist() == (vectors @ weights.T).tolist()
+
+
+def test_schedule_of_a_hundred_thousand_beats_takes_less_than_a_second():
+    config = MatrixVectorConfig(
+        outputs=64, inputs=576, pe=32, simd=32, input_format=BIPOLAR, accumulator=signed(12), positions=5600
+    )
+    start = perf_counter()
+    schedule = config.schedule(np.zeros(18 * 5600, dtype=np.int64))
+    assert perf_counter() - start < 1
+    assert schedule.departures[-1] - schedule.departures[1] == config.interval - 2 * 18
 
 
 def test_unreachable_and_certain_thresholds():
