@@ -8,6 +8,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from karui.hw.cyclic_counter import cyclic_counter
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
 from karui.sw.numerics import NumberFormat, unsigned
@@ -102,20 +103,16 @@ class ArgMax(wiring.Component):
         )
         wiring.connect(m, output.o, wiring.flipped(self.o))
 
-        beat = Signal(range(config.beats))
-        base = Signal(config.index.bits)
-        is_last = Signal()
         transfer = Signal()
+        beat, is_last = cyclic_counter(m, config.beats, transfer, name="beat")
+        base = Signal(config.index.bits)
         m.d.comb += [
-            is_last.eq(beat == config.beats - 1),
             self.i.ready.eq(~is_last | output.credit),
             transfer.eq(self.i.valid & self.i.ready),
             output.reserve.eq(transfer & is_last),
         ]
         with m.If(transfer):
-            m.d.sync += [beat.eq(beat + 1), base.eq(base + config.lanes)]
-            with m.If(is_last):
-                m.d.sync += [beat.eq(0), base.eq(0)]
+            m.d.sync += base.eq(Mux(is_last, 0, base + config.lanes))
 
         lanes = [delayed(m, self.i.payload[lane], 1, name=f"lane_{lane}") for lane in range(config.lanes)]
         value, offset = self._largest(m, lanes)
@@ -127,13 +124,18 @@ class ArgMax(wiring.Component):
             index.eq(delayed(m, base, to_tree_end, name="base") + offset),
         ]
 
-        is_first = delayed(m, beat == 0, to_tree_end + 1, name="is_first")
         ends = delayed(m, transfer & is_last, to_tree_end + 1, name="ends", control=True)
-        valid = delayed(m, transfer, to_tree_end + 1, name="valid", control=True)
         best = Signal.like(candidate, reset_less=True)
         best_index = Signal.like(index, reset_less=True)
         done = Signal()
-        with m.If(valid & (is_first | (candidate > best))):
+        is_better = Signal()
+        if config.beats == 1:
+            m.d.comb += is_better.eq(1)
+        else:
+            is_first = delayed(m, beat == 0, to_tree_end + 1, name="is_first")
+            valid = delayed(m, transfer, to_tree_end + 1, name="valid", control=True)
+            m.d.comb += is_better.eq(valid & (is_first | _is_less(best, candidate)))
+        with m.If(is_better):
             m.d.sync += [best.eq(candidate), best_index.eq(index)]
         m.d.sync += done.eq(ends)
         m.d.comb += [
@@ -165,7 +167,7 @@ class ArgMax(wiring.Component):
                     (left_value, left_offset), (right_value, right_offset) = pair
                     takes_right = Signal(name=f"takes_right_{level}_{left // 2}", reset_less=True)
                     m.d.sync += [
-                        takes_right.eq(values[left + 1] > values[left]),
+                        takes_right.eq(_is_less(values[left], values[left + 1])),
                         value.eq(Mux(takes_right, right_value, left_value)),
                         offset.eq(Cat(Mux(takes_right, right_offset, left_offset), takes_right)),
                     ]
@@ -173,3 +175,8 @@ class ArgMax(wiring.Component):
                 next_offsets.append(offset)
             values, offsets = next_values, next_offsets
         return values[0], offsets[0]
+
+
+def _is_less(left: Value, right: Value) -> Value:
+    """Whether one value is less than another: the sign of their difference, a single carry chain."""
+    return (left - right)[-1]

@@ -8,6 +8,7 @@ from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from karui.hw.cyclic_counter import cyclic_counter
 from karui.hw.skid_buffer import SkidBuffer
 from karui.hw.stream import Fifo, FifoConfig, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
@@ -111,18 +112,12 @@ class AxiStreamInput(wiring.Component):
         wiring.connect(m, errors.o, wiring.flipped(self.error))
 
         state = Signal(_State)
-        beat = Signal(range(config.beats))
-        is_last = Signal()
+        _, is_last = cyclic_counter(m, config.beats, output.i.valid & output.i.ready, name="beat")
         transfer = Signal()
         m.d.comb += [
-            is_last.eq(beat == config.beats - 1),
             self.s_axis_tready.eq((state != _State.COMPLETE) & output.i.ready & errors.i.ready),
             transfer.eq(self.s_axis_tvalid & self.s_axis_tready),
         ]
-        with m.If(output.i.valid & output.i.ready):
-            m.d.sync += beat.eq(beat + 1)
-            with m.If(is_last):
-                m.d.sync += beat.eq(0)
         with m.Switch(state):
             with m.Case(_State.FRAME):
                 m.d.comb += [
@@ -223,11 +218,9 @@ class AxiStreamOutput(wiring.Component):
         config = self.config
         layout = data.StructLayout({"data": lanes_of(config.element, config.lanes), "last": 1, "user": 1})
         m.submodules.output = output = SkidBuffer(layout)
-        beat = Signal(range(config.beats))
-        is_last = Signal()
+        _, is_last = cyclic_counter(m, config.beats, output.i.valid & output.i.ready, name="beat")
         complete = Signal()
         m.d.comb += [
-            is_last.eq(beat == config.beats - 1),
             complete.eq(~is_last | self.error.valid),
             self.i.ready.eq(output.i.ready & complete),
             output.i.valid.eq(self.i.valid & complete),
@@ -241,8 +234,4 @@ class AxiStreamOutput(wiring.Component):
             self.m_axis_tvalid.eq(output.o.valid),
             output.o.ready.eq(self.m_axis_tready),
         ]
-        with m.If(output.i.valid & output.i.ready):
-            m.d.sync += beat.eq(beat + 1)
-            with m.If(is_last):
-                m.d.sync += beat.eq(0)
         return m

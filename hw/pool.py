@@ -9,6 +9,7 @@ from amaranth.hdl import Module, Mux, Shape, Signal, Value
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from karui.hw.cyclic_counter import cyclic_counter
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, Storage, ram_attributes, resolve
 from karui.hw.sliding_window import SlidingWindow, SlidingWindowConfig
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
@@ -199,7 +200,8 @@ class MaxPool(wiring.Component):
     def _larger(self, element: Value, partial: Value, starts: Value) -> Value:
         if self.config.element.bits == 1:
             return element | (partial & ~starts)
-        return Mux(starts | (element > partial), element, partial)
+        # The sign of the difference: a single carry chain.
+        return Mux(starts | (partial - element)[-1], element, partial)
 
     def _memory(self, m: Module, result: Value, address: Signal, updates: Value) -> Value:
         """The partial maxima of a row of windows; returns the one at `address`, two cycles later."""
@@ -226,12 +228,13 @@ class MaxPool(wiring.Component):
         """
         config = self.config
         kernel_height, kernel_width = config.kernel
-        beat = Signal(range(config.pixel_beats))
-        column, row = Signal(range(config.width)), Signal(range(config.height))
+        ends_pixel, ends_row, ends_map = Signal(), Signal(), Signal()
+        _, is_last_beat = cyclic_counter(m, config.pixel_beats, transfer, name="beat")
+        column, is_last_column = cyclic_counter(m, config.width, ends_pixel, name="column")
+        row, is_last_row = cyclic_counter(m, config.height, ends_row, name="row")
         kernel_column, kernel_row = Signal(range(kernel_width)), Signal(range(kernel_height))
         address = Signal(range(config.output_width * config.pixel_beats))
         window_address = Signal.like(address)
-        ends_pixel, ends_row = Signal(), Signal()
         kept, is_first, is_last, same_window = Signal(), Signal(), Signal(), Signal()
         ends_kernel_column, ends_kernel_row = kernel_column == kernel_width - 1, kernel_row == kernel_height - 1
         m.d.comb += [
@@ -239,26 +242,25 @@ class MaxPool(wiring.Component):
             is_first.eq((kernel_column == 0) & (kernel_row == 0)),
             is_last.eq(kept & ends_kernel_column & ends_kernel_row),
             same_window.eq((kernel_column != 0) | (config.output_width == 1)),
-            ends_pixel.eq(transfer & (beat == config.pixel_beats - 1)),
-            ends_row.eq(ends_pixel & (column == config.width - 1)),
+            ends_pixel.eq(transfer & is_last_beat),
+            ends_row.eq(ends_pixel & is_last_column),
+            ends_map.eq(ends_row & is_last_row),
         ]
         with m.If(transfer):
-            m.d.sync += [beat.eq(beat + 1), address.eq(address + 1)]
+            m.d.sync += address.eq(address + 1)
         with m.If(ends_pixel):
-            m.d.sync += [beat.eq(0), column.eq(column + 1), kernel_column.eq(kernel_column + 1)]
+            m.d.sync += kernel_column.eq(kernel_column + 1)
             with m.If(ends_kernel_column):
                 m.d.sync += [kernel_column.eq(0), window_address.eq(address + 1)]
             with m.Else():
                 m.d.sync += address.eq(window_address)
         with m.If(ends_row):
             m.d.sync += [
-                column.eq(0),
                 kernel_column.eq(0),
                 address.eq(0),
                 window_address.eq(0),
-                row.eq(row + 1),
                 kernel_row.eq(Mux(ends_kernel_row, 0, kernel_row + 1)),
             ]
-            with m.If(row == config.height - 1):
-                m.d.sync += [row.eq(0), kernel_row.eq(0)]
+        with m.If(ends_map):
+            m.d.sync += kernel_row.eq(0)
         return kept, is_first, is_last, same_window, address

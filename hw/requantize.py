@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.cyclic_rom import CyclicRom, CyclicRomConfig
@@ -135,7 +135,7 @@ class RequantizeConfig:
 class RequantizePipeline(wiring.Component):
     """Computes ``overflow(round((x * multiplier + offset) / 2**shift))`` for each lane.
 
-    It counts the beats itself to know the channels. Latency `config.latency` cycles (4, and more where a product takes
+    It counts the beats itself to know the channels. Latency `config.latency` cycles (6, and more where a product takes
     several multipliers), throughput a beat a cycle. Each lane has its multipliers, 18 x 18 bits each with registers
     before and after; parameters that differ between channels lie in a ROM.
 
@@ -187,10 +187,12 @@ class RequantizePipeline(wiring.Component):
             m.d.comb += self.o.payload[lane].eq(result)
         return m
 
-    def _parameters(self, m: Module, name: str, values: npt.NDArray[np.int64], used: Value) -> data.View[Any]:
+    def _parameters(self, m: Module, name: str, values: npt.NDArray[np.int64], used: Value) -> list[Value]:
         """The values of the channels of the current beat; `used` steps to the next beat's."""
         config = self.config
         stored = format_for_range(min(int(values.min()), -1), int(values.max()))
+        if np.all(values == values[0]):
+            return [Const(int(values[0]), signed(stored.bits))] * config.lanes
         words = np.broadcast_to(values, (config.channels,)).reshape(-1, config.lanes)
         m.submodules[name] = rom = CyclicRom(
             CyclicRomConfig(
@@ -199,7 +201,7 @@ class RequantizePipeline(wiring.Component):
         )
         current = Signal(lanes_of(stored, config.lanes), name=name)
         m.d.comb += [rom.advance.eq(used), current.as_value().eq(rom.word)]
-        return current
+        return [current[lane] for lane in range(config.lanes)]
 
     def _rounded(self, m: Module, total: Signal, lane: int) -> Signal:
         config = self.config

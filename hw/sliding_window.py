@@ -12,6 +12,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from karui.hw.cyclic_counter import cyclic_counter
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, Storage, ram_attributes, resolve
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
@@ -300,31 +301,21 @@ class SlidingWindow(wiring.Component):
     def _store(self, m: Module, write: memory.WritePort, rows_held: Signal, row_stored: Signal) -> None:
         """Write the map's rows, in turn, into the rows of the line buffer that are free."""
         config = self.config
-        column = Signal(range(config.row_beats_in))
-        row = Signal(range(config.height))
-        slot = Signal(range(config.buffer_rows))
+        transfer, ends_row = Signal(), Signal()
+        column, ends_columns = cyclic_counter(m, config.row_beats_in, transfer, name="store_column")
+        row, _ = cyclic_counter(m, config.height, ends_row, name="store_row")
+        slot, _ = cyclic_counter(m, config.buffer_rows, row_stored, name="store_slot")
         is_dropped = Signal()
-        transfer = Signal()
-        ends_row = Signal()
         m.d.comb += [
             is_dropped.eq(row >= config.stored_rows),
             self.i.ready.eq(is_dropped | (rows_held != config.buffer_rows)),
             transfer.eq(self.i.valid & self.i.ready),
-            ends_row.eq(transfer & (column == config.row_beats_in - 1)),
+            ends_row.eq(transfer & ends_columns),
             row_stored.eq(ends_row & ~is_dropped),
             write.addr.eq(self._address(slot, column)),
             write.data.eq(self.i.payload.as_value()),
             write.en.eq(transfer & ~is_dropped),
         ]
-        with m.If(transfer):
-            m.d.sync += column.eq(column + 1)
-        with m.If(ends_row):
-            m.d.sync += [
-                column.eq(0),
-                row.eq(Mux(row == config.height - 1, 0, row + 1)),
-            ]
-        with m.If(row_stored):
-            m.d.sync += slot.eq(Mux(slot == config.buffer_rows - 1, 0, slot + 1))
 
     def _read(
         self, m: Module, read: memory.ReadPort, issue: Signal, window_row: data.View[Any], row_ends: Signal
@@ -338,35 +329,33 @@ class SlidingWindow(wiring.Component):
         # Columns count beats from the map's left edge: negative in the padding before it, too large in that behind.
         columns = signed(_bits_for(config.row_beats_in + config.kernel[1] * config.pixel_beats) + 1)
 
-        beat = Signal(range(run_beats))
-        kernel_row = Signal(range(config.kernel[0]))
-        position = Signal(range(config.output_width))
+        ends_run, ends_window = Signal(), Signal()
+        _, is_last_beat = cyclic_counter(m, run_beats, issue, name="beat")
+        kernel_row, is_last_kernel_row = cyclic_counter(m, config.kernel[0], ends_run, name="kernel_row")
+        _, is_last_position = cyclic_counter(m, config.output_width, ends_window, name="position")
         slot = Signal(range(config.buffer_rows))
         oldest_slot = Signal.like(slot)
         column = Signal(columns, init=first_column)
         window_column = Signal(columns, init=first_column)
-        ends_run, ends_window = Signal(), Signal()
         above, covered_below = window_row.above, window_row.above + window_row.needed
         is_above_or_below = Signal()
         m.d.comb += [
-            ends_run.eq(issue & (beat == run_beats - 1)),
-            ends_window.eq(ends_run & (kernel_row == config.kernel[0] - 1)),
-            row_ends.eq(ends_window & (position == config.output_width - 1)),
+            ends_run.eq(issue & is_last_beat),
+            ends_window.eq(ends_run & is_last_kernel_row),
+            row_ends.eq(ends_window & is_last_position),
             is_above_or_below.eq((kernel_row < above) | (kernel_row >= covered_below)),
             read.addr.eq(self._address(slot, column)),
         ]
         with m.If(issue):
-            m.d.sync += [beat.eq(beat + 1), column.eq(column + 1)]
+            m.d.sync += column.eq(column + 1)
         with m.If(ends_run):
-            m.d.sync += [beat.eq(0), kernel_row.eq(kernel_row + 1), column.eq(window_column)]
+            m.d.sync += column.eq(window_column)
             with m.If(~is_above_or_below):
                 m.d.sync += slot.eq(Mux(slot == config.buffer_rows - 1, 0, slot + 1))
         next_window = Signal(columns)
         m.d.comb += next_window.eq(window_column + step)
         with m.If(ends_window):
             m.d.sync += [
-                kernel_row.eq(0),
-                position.eq(position + 1),
                 window_column.eq(next_window),
                 column.eq(next_window),
                 slot.eq(oldest_slot),
@@ -379,7 +368,6 @@ class SlidingWindow(wiring.Component):
         ]
         with m.If(row_ends):
             m.d.sync += [
-                position.eq(0),
                 window_column.eq(first_column),
                 column.eq(first_column),
                 oldest_slot.eq(next_oldest),
@@ -396,12 +384,9 @@ class SlidingWindow(wiring.Component):
             {field: range(max(getattr(row, field) for row in rows) + 1) for field in WindowRow._fields}
         )
         current = Signal(layout, init=rows[0]._asdict())
-        number = Signal(range(len(rows)))
+        number, _ = cyclic_counter(m, len(rows), advance, name="window_row")
         with m.If(advance):
-            m.d.sync += [
-                number.eq(Mux(number == len(rows) - 1, 0, number + 1)),
-                current.eq(layout.const(usual._asdict())),
-            ]
+            m.d.sync += current.eq(layout.const(usual._asdict()))
             with m.Switch(number):
                 for before, row in enumerate((*rows[1:], rows[0])):
                     if row != usual:

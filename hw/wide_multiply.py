@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 
+from karui.hw.stream import delayed
+
 MULTIPLIER_BITS = 18
 """Width of the signed operands of one DSP multiplier (ECP5's MULT18X18D)."""
 _LIMB_BITS = MULTIPLIER_BITS - 1
@@ -15,8 +17,9 @@ _LIMB_BITS = MULTIPLIER_BITS - 1
 class WideMultiply:
     """A signed multiplication, cut into limbs that fit the device's multipliers.
 
-    The lower limbs are unsigned, 17 bits each, the uppermost is signed. The partial products are registered, then
-    summed by a tree of adders registered at each level. Throughput a product a cycle.
+    The lower limbs are unsigned, 17 bits each, the uppermost is signed. Each multiplier has a plain register before and
+    two behind it, which lie beside it or in it; a tree of adders, registered at each level, sums the partial products.
+    Throughput a product a cycle.
 
     Parameters
     ----------
@@ -35,7 +38,7 @@ class WideMultiply:
     @property
     def latency(self) -> int:
         """Cycles from the operands to the product."""
-        return 1 + (self.multipliers - 1).bit_length()
+        return 3 + (self.multipliers - 1).bit_length()
 
     def build(self, m: Module, left: Value, right: Value, *, name: str) -> Value:
         """Add the pipeline to a module.
@@ -45,7 +48,7 @@ class WideMultiply:
         m : Module
             Where it goes.
         left, right : Value
-            Signed operands, of the widths given, or narrower.
+            Signed operands, of the widths given, or narrower. A constant takes no registers.
         name : str
             Stem of the registers' names.
 
@@ -61,7 +64,8 @@ class WideMultiply:
                 product = left_limb * right_limb
                 partial = Signal(product.shape(), name=f"{name}_partial_{row}_{column}", reset_less=True)
                 m.d.sync += partial.eq(product)
-                terms.append(partial << ((row + column) * _LIMB_BITS))
+                result = delayed(m, partial, 1, name=f"{name}_result_{row}_{column}")
+                terms.append(result << ((row + column) * _LIMB_BITS))
         level = 0
         while len(terms) > 1:
             sums: list[Value] = []
@@ -80,8 +84,9 @@ def _limb_count(width: int) -> int:
 
 def _limbs(m: Module, value: Value, width: int, *, name: str) -> list[Value]:
     """The signed limbs of a value, the lowest first; the lower ones have a zero sign bit."""
-    whole = Signal(signed(width), name=name)
-    m.d.comb += whole.eq(value)
+    whole = Signal(signed(width), name=name, reset_less=True)
+    domain = m.d.comb if isinstance(value, Const) else m.d.sync
+    domain += whole.eq(value)
     top = (_limb_count(width) - 1) * _LIMB_BITS
     lower = [Cat(whole[low : low + _LIMB_BITS], Const(0, 1)).as_signed() for low in range(0, top, _LIMB_BITS)]
     return [*lower, whole[top:].as_signed()]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import lcm
+from math import gcd
 from typing import Any
 
 import numpy as np
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from karui.hw.cyclic_counter import cyclic_counter
 from karui.hw.skid_buffer import SkidBuffer
 from karui.hw.stream import lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
@@ -45,20 +46,15 @@ class WidthConverterConfig:
         """Cycles a frame: one beat a cycle on the narrower side."""
         return self.elements // min(self.lanes_in, self.lanes_out)
 
-    def steps(self) -> tuple[WidthConverterConfig, ...]:
-        """The conversion as conversions between a number of lanes and a multiple of it.
-
-        Lanes that are no multiples of one another meet in their least common multiple, which divides the frame too.
-        """
-        middle = lcm(self.lanes_in, self.lanes_out)
-        if middle in (self.lanes_in, self.lanes_out):
-            return (self,)
-        return (self._between(self.lanes_in, middle), self._between(middle, self.lanes_out))
+    @property
+    def is_multiple(self) -> bool:
+        """Whether the lanes of one side are a multiple of the other side's."""
+        return max(self.lanes_in, self.lanes_out) % min(self.lanes_in, self.lanes_out) == 0
 
     def schedule(self, arrivals: Cycles) -> Schedule:
         """Cycles of each beat; see `Schedule`."""
-        if len(self.steps()) == 2:
-            return self._schedule_through_multiple(arrivals)
+        if not self.is_multiple:
+            return self._schedule_shifting(arrivals)
         if self.lanes_out >= self.lanes_in:
             accepted = consecutive(arrivals)
             pieces = self.lanes_out // self.lanes_in
@@ -70,28 +66,19 @@ class WidthConverterConfig:
         accepted = np.maximum(arrivals, np.concatenate(([0], sending[:-1] + 1)))
         return Schedule(accepted=accepted, departures=_pieces_after(sending, pieces))
 
-    def _between(self, lanes_in: int, lanes_out: int) -> WidthConverterConfig:
-        return WidthConverterConfig(
-            element=self.element, elements=self.elements, lanes_in=lanes_in, lanes_out=lanes_out
-        )
-
-    def _schedule_through_multiple(self, arrivals: Cycles) -> Schedule:
-        middle = lcm(self.lanes_in, self.lanes_out)
-        collected, sent = middle // self.lanes_in, middle // self.lanes_out
+    def _schedule_shifting(self, arrivals: Cycles) -> Schedule:
         accepted = np.empty(len(arrivals), dtype=np.int64)
-        sending = np.empty(len(arrivals) // collected, dtype=np.int64)
-        now = passed = sends = -1
-        for group in range(len(sending)):
-            # All pieces but the last go into the shift register, whatever the output register holds.
-            for beat in range(group * collected, (group + 1) * collected):
-                now = max(now + 1, int(arrivals[beat]))
-                accepted[beat] = now
-            now = accepted[beat] = max(now, passed + 1)
-            # From the output register to the holding register, which frees itself as sending starts.
-            passed = max(now + 1, sends + 1)
-            sends = max(passed + 1, sends + sent) if group else passed + 1
-            sending[group] = sends
-        return Schedule(accepted=accepted, departures=_pieces_after(sending, sent))
+        departures: list[int] = []
+        held, now = 0, -1
+        for beat, arrival in enumerate(arrivals.tolist()):
+            words, held = divmod(held, self.lanes_out)
+            departures.extend(range(now + 2, now + 2 + words))
+            # The beat may come with the last word that leaves, or in the next cycle where none does.
+            now = max(arrival, now + max(words, 1))
+            accepted[beat] = now
+            held += self.lanes_in
+        departures.extend(range(now + 2, now + 2 + held // self.lanes_out))
+        return Schedule(accepted=accepted, departures=np.array(departures, dtype=np.int64))
 
 
 def _pieces_after(sending: Cycles, pieces: int) -> Cycles:
@@ -103,13 +90,14 @@ class WidthConverter(wiring.Component):
 
     Widening collects pieces in a shift register and passes them on through an output register; narrowing sends a
     shift register piece by piece while a holding register takes the next beat. Lanes that are no multiples of one
-    another are converted through their least common multiple L, at the price of about ``4 * L`` elements of registers.
+    another meet in a shifting buffer of ``lanes_in + lanes_out`` elements less their greatest common divisor g, in
+    which a beat goes to any of ``lanes_out / g`` places.
 
     Members
     -------
     i, o : stream of `lanes_in` and `lanes_out` elements
-        Latency from the last element of an output beat: 1 cycle where the stream widens, 2 where it narrows, 3 for
-        both. Throughput: one beat a cycle on the narrower side.
+        Latency from the last element of an output beat: 1 cycle where the stream widens, 2 otherwise. Throughput: one
+        beat a cycle on the narrower side.
     """
 
     def __init__(self, config: WidthConverterConfig) -> None:
@@ -124,13 +112,8 @@ class WidthConverter(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         config = self.config
-        steps = config.steps()
-        if len(steps) == 2:
-            m.submodules.widen = widen = WidthConverter(steps[0])
-            m.submodules.narrow = narrow = WidthConverter(steps[1])
-            wiring.connect(m, wiring.flipped(self.i), widen.i)
-            wiring.connect(m, widen.o, narrow.i)
-            wiring.connect(m, narrow.o, wiring.flipped(self.o))
+        if not config.is_multiple:
+            self._shift(m)
         elif config.lanes_in == config.lanes_out:
             m.submodules.skid = skid = SkidBuffer(lanes_of(config.element, config.lanes_in))
             wiring.connect(m, wiring.flipped(self.i), skid.i)
@@ -144,8 +127,8 @@ class WidthConverter(wiring.Component):
     def _widen(self, m: Module) -> None:
         pieces = self.config.lanes_out // self.config.lanes_in
         incoming = self.i.payload.as_value()
-        piece = Signal(range(pieces))
-        is_last = piece == pieces - 1
+        transfer = Signal()
+        _, is_last = cyclic_counter(m, pieces, transfer, name="piece")
         # The earlier pieces shift on their own, so that collecting goes on while the output waits.
         earlier = Signal(len(incoming) * (pieces - 1), reset_less=True)
         whole = Signal(len(incoming) * pieces, reset_less=True)
@@ -153,6 +136,7 @@ class WidthConverter(wiring.Component):
 
         m.d.comb += [
             self.i.ready.eq(~(is_last & full)),
+            transfer.eq(self.i.valid & self.i.ready),
             self.o.valid.eq(full),
             self.o.payload.as_value().eq(whole),
         ]
@@ -160,46 +144,68 @@ class WidthConverter(wiring.Component):
             m.d.sync += full.eq(0)
         with m.If(~full):
             m.d.sync += whole.eq(Cat(earlier, incoming))
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [
-                earlier.eq(Cat(earlier, incoming)[len(incoming) :]),
-                piece.eq(piece + 1),
-            ]
-            with m.If(is_last):
-                m.d.sync += [piece.eq(0), full.eq(1)]
+        with m.If(transfer):
+            m.d.sync += earlier.eq(Cat(earlier, incoming)[len(incoming) :])
+        with m.If(transfer & is_last):
+            m.d.sync += full.eq(1)
 
     def _narrow(self, m: Module) -> None:
         pieces = self.config.lanes_in // self.config.lanes_out
         incoming = self.i.payload.as_value()
         outgoing = self.o.payload.as_value()
-        piece = Signal(range(pieces))
+        sent = Signal()
+        _, is_last = cyclic_counter(m, pieces, sent, name="piece")
         held = Signal(len(incoming), reset_less=True)
         held_valid = Signal()
         sending = Signal(len(incoming), reset_less=True)
         sending_valid = Signal()
-        sends_last = Signal()
 
         m.d.comb += [
             self.i.ready.eq(~held_valid),
             self.o.valid.eq(sending_valid),
             outgoing.eq(sending),
-            sends_last.eq(self.o.ready & (piece == pieces - 1)),
+            sent.eq(sending_valid & self.o.ready),
         ]
-        with m.If(sending_valid & self.o.ready):
-            m.d.sync += [
-                sending.eq(sending >> len(outgoing)),
-                piece.eq(piece + 1),
-            ]
-            with m.If(sends_last):
-                m.d.sync += [piece.eq(0), sending_valid.eq(0)]
+        with m.If(sent):
+            m.d.sync += sending.eq(sending >> len(outgoing))
+        with m.If(sent & is_last):
+            m.d.sync += sending_valid.eq(0)
         with m.If(~held_valid):
             m.d.sync += [
                 held.eq(incoming),
                 held_valid.eq(self.i.valid),
             ]
-        with m.Elif(~sending_valid | sends_last):
+        with m.Elif(~sending_valid | (sent & is_last)):
             m.d.sync += [
                 sending.eq(held),
                 sending_valid.eq(1),
                 held_valid.eq(0),
             ]
+
+    def _shift(self, m: Module) -> None:
+        config = self.config
+        unit = gcd(config.lanes_in, config.lanes_out)
+        units_in, units_out = config.lanes_in // unit, config.lanes_out // unit
+        bits = unit * config.element.bits
+        m.submodules.output = output = SkidBuffer(lanes_of(config.element, config.lanes_out))
+        wiring.connect(m, output.o, wiring.flipped(self.o))
+
+        buffer = Signal((units_in + units_out - 1) * bits, reset_less=True)
+        level = Signal(range(units_in + units_out))
+        leaves, enters = Signal(), Signal()
+        m.d.comb += [
+            output.i.valid.eq(level >= units_out),
+            output.i.payload.as_value().eq(buffer),
+            leaves.eq(output.i.valid & output.i.ready),
+            # Less than a word may be left below the entering beat, the word that leaves at the same time not counted.
+            self.i.ready.eq((level < units_out) | ((level < 2 * units_out) & output.i.ready)),
+            enters.eq(self.i.valid & self.i.ready),
+        ]
+        m.d.sync += level.eq(level + Mux(enters, units_in, 0) - Mux(leaves, units_out, 0))
+        with m.If(leaves):
+            m.d.sync += buffer.eq(buffer >> (units_out * bits))
+        with m.If(enters), m.Switch(level):
+            for left in range(min(2 * units_out, units_in + units_out)):
+                place = left % units_out * bits
+                with m.Case(left):
+                    m.d.sync += buffer[place : place + units_in * bits].eq(self.i.payload.as_value())
