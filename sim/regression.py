@@ -72,7 +72,7 @@ def run_regression(
     mode = BackPressure(back_pressure)
     vectors = Vectors.for_design(manifest, inputs, outputs, frames)
     count = len(vectors.inputs)
-    optimization = optimization or choose_optimization(design_dir, manifest, count)
+    optimization = optimization or choose_optimization(manifest, count)
     model = build_testbench(design_dir, manifest, optimization=optimization, libraries=libraries)
     solo = min(latency_frames, count - 1) if mode is BackPressure.NONE else 0
     with working_folder(design_dir, manifest) as folder:

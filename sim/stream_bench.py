@@ -127,7 +127,7 @@ def run_stream_bench(
     vectors = Vectors.for_design(manifest, inputs, outputs, frames)
     good = len(vectors.inputs)
     plan = good_frames(vectors) + (protocol_frames(vectors, first=good) if protocol else [])
-    optimization = optimization or choose_optimization(design_dir, manifest, len(plan))
+    optimization = optimization or choose_optimization(manifest, len(plan))
     model = build_testbench(design_dir, manifest, optimization=optimization, libraries=libraries)
     solo = min(latency_frames, good - 1) if mode is BackPressure.NONE else 0
     job = BenchJob(

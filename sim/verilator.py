@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -188,9 +188,10 @@ def build_model(
     ]  # fmt: skip
     flags = _COMPILER_FLAGS[optimization]
     files = [control, *sources]
-    key = [*options, flags, toolchain.version, _compiler_identity(toolchain.compiler, flags), _cocotb_version()]
-    digest = _digest(key, files)
+    tools = [flags, toolchain.version, _compiler_identity(toolchain.compiler, flags)]
+    digest = _digest([*options, *tools, f"cocotb {importlib.metadata.version('cocotb')}"], files)
     folder = cache_folder()
+    runtime = folder / f"runtime-{_digest(tools, [])}"
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / digest
     with _locked(folder / f"{digest}.lock"):
@@ -199,31 +200,53 @@ def build_model(
         for leftover in folder.glob(f"{digest}.build-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=f"{digest}.build-") as scratch:
-            _build(toolchain, Path(scratch), options, flags, files, folder / f"{digest}.log")
+            log = folder / f"{digest}.log"
+            _verilate(toolchain, Path(scratch), options, files, log)
+            _compile(toolchain, Path(scratch), flags, runtime, log)
             # Only a finished model ever bears the digest's name.
             (Path(scratch) / "model").rename(model)
     return model
 
 
-def _build(
-    toolchain: Toolchain, scratch: Path, options: Sequence[str], flags: str, files: Sequence[Path], log: Path
-) -> None:
+def _verilate(toolchain: Toolchain, scratch: Path, options: Sequence[str], files: Sequence[Path], log: Path) -> None:
     main = Path(cocotb_tools.config.share_dir) / "lib" / "verilator" / "verilator.cpp"
-    verilate = [
+    command = [
         str(toolchain.verilator), "--cc", "--exe", "--vpi", "--prefix", "Vtop", "-o", "model", "-Mdir", str(scratch),
         *options, str(main), *(str(file.resolve()) for file in files),
     ]  # fmt: skip
-    compile_ = [
+    log.unlink(missing_ok=True)
+    _run(command, toolchain, log)
+
+
+def _compile(toolchain: Toolchain, scratch: Path, flags: str, runtime: Path, log: Path) -> None:
+    """Compile a verilated model. Verilator's run-time library, most of a small model's work, is compiled once.
+
+    Its objects are put beside the model's, newer than the makefile: make takes them as they are.
+    """
+    if runtime.is_dir():
+        shutil.copytree(runtime, scratch, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    command = [
         str(toolchain.make), "-j", str(os.cpu_count() or 1), "-C", str(scratch), "-f", "Vtop.mk",
         f"CXX={toolchain.compiler}", f"LINK={toolchain.compiler}",
         f"OPT_FAST={flags}", f"OPT_GLOBAL={flags}", *toolchain.make_variables,
     ]  # fmt: skip
-    with log.open("wb") as output:
-        for command in (verilate, compile_):
-            done = subprocess.run(command, env=toolchain.environment, stdout=output, stderr=output, check=False)
-            if done.returncode != 0:
-                errors = _first_errors(log.read_text(errors="replace"))
-                raise BuildError(f"{Path(command[0]).name} failed: {errors} (log: {log})")
+    _run(command, toolchain, log)
+    if not runtime.is_dir():
+        objects = scratch / runtime.name
+        objects.mkdir()
+        for file in scratch.glob("verilated*.o"):
+            shutil.copyfile(file, objects / file.name)
+        # Another process may have been first; its objects are the same.
+        with suppress(OSError):
+            objects.rename(runtime)
+
+
+def _run(command: Sequence[str], toolchain: Toolchain, log: Path) -> None:
+    with log.open("ab") as output:
+        done = subprocess.run(command, env=toolchain.environment, stdout=output, stderr=output, check=False)
+    if done.returncode != 0:
+        errors = _first_errors(log.read_text(errors="replace"))
+        raise BuildError(f"{Path(command[0]).name} failed: {errors} (log: {log})")
 
 
 def _first_errors(log: str) -> str:
@@ -244,10 +267,6 @@ def _compiler_identity(compiler: Path, flags: str) -> str:
     # The predefined macros name the compiler's version and every feature of the processor that the flags turn on.
     command = [str(compiler), *flags.split(), "-dM", "-E", "-x", "c++", os.devnull]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def _cocotb_version() -> str:
-    return f"cocotb {importlib.metadata.version('cocotb')}"
 
 
 @contextmanager

@@ -90,6 +90,14 @@ def test_killed_build_is_not_taken_for_a_model(tmp_path: Path, own_cache: Path) 
     assert not list(own_cache.glob("*.build-*"))
 
 
+def test_runtime_library_is_compiled_once(tmp_path: Path, own_cache: Path) -> None:
+    build(tmp_path)
+    build(tmp_path, COUNTER.replace("+ 1", "+ 2"))
+    first, second = sorted(own_cache.glob("*.log"), key=lambda log: log.stat().st_mtime_ns)
+    assert "verilated_vpi.cpp" in first.read_text()
+    assert "verilated_vpi.cpp" not in second.read_text()
+
+
 def test_processes_side_by_side_build_one_model(tmp_path: Path, own_cache: Path) -> None:
     (tmp_path / "job.py").write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
