@@ -26,7 +26,8 @@ from karui.sw.numerics import NumberFormat, format_for_range
 
 _NARROW_ENGINE = 16
 """Up to so many processing elements form groups of 2, more of them groups of 4: what one set of control registers can
-drive fast (250 MHz on ECP5 with 2, 230 MHz with 4) against the registers that bring many groups together again."""
+drive fast (784 x 256 on ECP5-85F: 236 to 255 MHz with 2, 232 with 4) against the registers that bring many groups
+together again."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
