@@ -8,7 +8,8 @@ from karui.sw.lower.real_meaning import Integers, Meaning
 
 # Words times classes that the proof enumerates.
 _MOST_POINTS = 1 << 22
-_MOST_FRACTION = 30
+# Multipliers tried for the largest scale: small ones give scales of small whole ratio exactly, then ever finer ones.
+_LARGEST = (*range(1, 17), *(1 << fraction for fraction in range(5, 30)))
 
 
 def keeps_order(meaning: Meaning, low: int, high: int) -> bool:
@@ -51,9 +52,9 @@ def integer_order(meaning: Meaning, classes: int, low: int, high: int) -> tuple[
     order = np.lexsort((words.reshape(-1), np.broadcast_to(preference, words.shape).reshape(-1), reals))
     groups = np.flatnonzero(np.diff(reals[order], prepend=-np.inf) > 0)
     relaxed = None
-    for fraction in range(_MOST_FRACTION):
-        multiplier = np.rint(scale / unit * 2.0**fraction).astype(np.int64)
-        bias = np.rint(scale / unit * offset * 2.0**fraction).astype(np.int64)
+    for largest in _LARGEST:
+        multiplier = np.rint(scale / unit * largest).astype(np.int64)
+        bias = np.rint(scale / unit * offset * largest).astype(np.int64)
         if np.any(multiplier <= 0):
             continue
         # What the arg max compares: scores, then classes.

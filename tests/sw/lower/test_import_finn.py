@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from karui.sw.golden import evaluate
-from karui.sw.ir import ArgMax, Flatten, Threshold
+from karui.sw.ir import ArgMax, Flatten, MatrixVector, Threshold
 from karui.sw.lower.from_qonnx import import_onnx
 from karui.sw.numerics import BIPOLAR, unsigned
 
@@ -139,3 +139,78 @@ def test_random_networks_agree_in_every_tensor(seed: int, execute: Execute, comp
     imported = import_onnx(model)
     assert imported.dialect == "FINN-ONNX"
     assert compare(imported, frames.transpose(0, 2, 3, 1), execute(model, frames), "class") == 1
+
+
+def step_network(nodes: list[onnx.NodeProto], output: str, shape: tuple[int, ...], **values: Any) -> onnx.ModelProto:
+    """A network on 3-bit words of the given shape; the weights `w` are bipolar."""
+    graph = helper.make_graph(
+        nodes,
+        "steps",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, *shape])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in values.items()],
+    )
+    for tensor, datatype in (("x", "UINT3"), ("w", "BIPOLAR")):
+        annotation = graph.quantization_annotation.add(tensor_name=tensor)
+        annotation.quant_parameter_tensor_names.add(key="finn_datatype", value=datatype)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+
+
+def every_word(elements: int) -> Array:
+    return np.stack(np.meshgrid(*[np.arange(8)] * elements), axis=-1).reshape(-1, elements)
+
+
+def test_negative_scale_and_shift_before_a_product() -> None:
+    weights = np.array([[1, -1], [-1, -1], [1, 1]])
+    nodes = [
+        helper.make_node("Mul", ["x", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "shift"], ["shifted"]),
+        helper.make_node("MatMul", ["shifted", "w"], ["y"]),
+    ]
+    scale, shift = [[-0.5, 0.5, -0.5]], [[1.0, 0.25, -3.0]]
+    imported = import_onnx(step_network(nodes, "y", (3,), scale=scale, shift=shift, w=weights))
+    words = every_word(3)
+    np.testing.assert_array_equal(
+        imported.output.real(evaluate(imported.graph, words)), (words * scale + shift) @ weights
+    )
+
+
+def test_whole_biases_of_classes_are_added_in_the_product() -> None:
+    weights, bias = np.array([[1, -1], [-1, -1], [1, 1]]), [[0.0, 1.5]]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["sums"]),
+        helper.make_node("Mul", ["sums", "half"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "bias"], ["biased"]),
+        helper.make_node("ArgMax", ["biased"], ["y"], axis=-1),
+    ]
+    graph = import_onnx(step_network(nodes, "y", (3,), half=-0.5, bias=bias, w=weights)).graph
+    assert [type(node.op) for node in graph.nodes] == [MatrixVector, ArgMax]
+    words = every_word(3)
+    np.testing.assert_array_equal(evaluate(graph, words)[:, 0], (words @ weights * -0.5 + bias).argmax(axis=1))
+
+
+def test_padding_takes_the_word_that_means_zero() -> None:
+    nodes = [
+        helper.make_node("Sub", ["x", "three"], ["centred"]),
+        helper.make_node("Conv", ["centred", "w"], ["y"], pads=[1, 1, 1, 1]),
+    ]
+    imported = import_onnx(step_network(nodes, "y", (1, 2, 2), three=3.0, w=np.ones((1, 1, 3, 3))))
+    words = every_word(4).reshape(-1, 2, 2, 1)
+    sums = imported.output.real(evaluate(imported.graph, words))
+    # Every window of the padded map holds all four pixels.
+    assert sums.shape == (4096, 1, 2, 2)
+    np.testing.assert_array_equal(
+        sums, np.broadcast_to((words - 3).sum(axis=(1, 2, 3))[:, None, None, None], sums.shape)
+    )
+
+
+def test_only_thresholds_that_change_nothing_are_left_out() -> None:
+    ladders = {"same": np.arange(1.0, 8.0)[None], "late": np.arange(2.0, 9.0)[None]}
+    for name, kept in (("same", 0), ("late", 1)):
+        node = helper.make_node("MultiThreshold", ["x", name], ["y"], domain="finn.custom_op.general")
+        product = helper.make_node("MatMul", ["y", "w"], ["z"])
+        graph = import_onnx(step_network([node, product], "z", (3,), w=np.ones((3, 1)), **{name: ladders[name]})).graph
+        assert sum(isinstance(made.op, Threshold) for made in graph.nodes) == kept
+        words = every_word(3)
+        levels = (words[..., None] >= ladders[name]).sum(axis=-1)
+        np.testing.assert_array_equal(evaluate(graph, words)[:, 0], levels.sum(axis=1))
