@@ -9,15 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import singledispatch
 
+from karui.hw.matrix_vector import pe_groups
+from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS
 from karui.hw.stages import Stage
 from karui.sw.ir import ArgMax, MatrixVector, MaxPool, Op, Requantize, SlidingWindow, Threshold
 
 # ECP5 block RAM: 16 Kibit plus parity, as words of 36, 18, 9, 4, 2 or 1 bits.
 _BLOCK_RAM_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
-# Memories of at most this many words are built from look-up tables.
-DISTRIBUTED_DEPTH = 32
-# Processing elements that share one weight memory (see `karui.hw.matrix_vector`).
-PE_GROUP = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +67,11 @@ class Resources:
         return self.luts <= budget.luts and self.block_rams <= budget.block_rams and self.dsps <= budget.dsps
 
 
-def memory_cost(words: int, bits: int) -> Resources:
-    """Cells of a read-only memory."""
+def memory_cost(words: int, bits: int, *, distributed: int) -> Resources:
+    """Cells of a memory that is built from look-up tables up to a depth of `distributed` words."""
     if words <= 1:
         return Resources()
-    if words <= DISTRIBUTED_DEPTH:
+    if words <= distributed:
         return Resources(luts=bits * -(-words // 16))
     return Resources(block_rams=min(-(-words // depth) * -(-bits // width) for depth, width in _BLOCK_RAM_SHAPES))
 
@@ -99,12 +97,11 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> int:
 def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
     inputs, outputs = stage.source.shape[-1], _outputs(stage)
     words = (outputs // fold.pe) * (inputs // fold.simd)
-    group = min(PE_GROUP, fold.pe)
-    weights = memory_cost(words, group * fold.simd)
-    groups = -(-fold.pe // group)
+    groups = pe_groups(fold.pe)
+    weights = memory_cost(words, fold.pe // groups * fold.simd, distributed=DISTRIBUTED_ROM_WORDS)
     bits = stage.source.number_format.bits
     # An XNOR and its share of the popcount tree; a wider input is gated and summed by carry chains.
-    per_product = 3.0 if bits == 1 else 1.0 + 2.0 * (bits + 1)
+    per_product = 3.1 if bits == 1 else 1.0 + 2.0 * (bits + 1)
     accumulator = op.accumulator.bits
     per_element = 4.0 * accumulator
     if stage.activation is not None:
@@ -112,7 +109,9 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
         levels = parameters.values.shape[-1] if isinstance(stage.activation.op, Threshold) else 2
         per_element += 2.0 * accumulator * min(levels, 8)
     dsps = fold.pe if stage.activation is not None and isinstance(stage.activation.op, Requantize) else 0
-    replay = memory_cost(2 * (inputs // fold.simd), fold.simd * bits) if outputs > fold.pe else Resources()
+    replay = Resources()
+    if outputs > fold.pe:
+        replay = memory_cost(2 * (inputs // fold.simd), fold.simd * bits, distributed=DISTRIBUTED_RAM_WORDS)
     return Resources(
         luts=round(fold.pe * (fold.simd * per_product + per_element)) + 60 + weights.luts * groups + replay.luts,
         block_rams=weights.block_rams * groups + replay.block_rams,
@@ -129,7 +128,9 @@ def _(op: SlidingWindow, stage: Stage, fold: Fold) -> int:
 def _(op: SlidingWindow, stage: Stage, fold: Fold) -> Resources:
     _, width, channels = stage.source.shape
     rows = op.kernel[0] + op.stride[0]
-    return Resources(luts=180) + memory_cost(rows * width * channels // fold.simd, _width(stage, fold.simd))
+    return Resources(luts=180) + memory_cost(
+        rows * width * channels // fold.simd, _width(stage, fold.simd), distributed=DISTRIBUTED_RAM_WORDS
+    )
 
 
 @cycles.register(Threshold)
@@ -154,7 +155,8 @@ def _(op: Requantize, stage: Stage, fold: Fold) -> Resources:
 @cost.register
 def _(op: MaxPool, stage: Stage, fold: Fold) -> Resources:
     _, width, channels = stage.source.shape
-    line = memory_cost(width // op.stride[1] * channels // fold.simd, _width(stage, fold.simd))
+    words = width // op.stride[1] * channels // fold.simd
+    line = memory_cost(words, _width(stage, fold.simd), distributed=DISTRIBUTED_RAM_WORDS)
     return Resources(luts=80 + 3 * _width(stage, fold.simd)) + line
 
 

@@ -118,8 +118,7 @@ class MatrixVectorConfig:
     @property
     def groups(self) -> int:
         """Groups of processing elements."""
-        largest = 2 if self.pe <= _NARROW_ENGINE else 4
-        return self.pe // max(size for size in divisors(self.pe) if size <= largest)
+        return pe_groups(self.pe)
 
     @property
     def weight_source(self) -> WeightSource:
@@ -206,6 +205,12 @@ class MatrixVectorConfig:
             activation=activation,
             lut_inputs=self.lut_inputs,
         )
+
+
+def pe_groups(pe: int) -> int:
+    """Number of groups that `pe` processing elements form."""
+    largest = 2 if pe <= _NARROW_ENGINE else 4
+    return pe // max(size for size in divisors(pe) if size <= largest)
 
 
 class MatrixVector(wiring.Component):
