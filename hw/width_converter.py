@@ -69,15 +69,16 @@ class WidthConverterConfig:
     def _schedule_shifting(self, arrivals: Cycles) -> Schedule:
         accepted = np.empty(len(arrivals), dtype=np.int64)
         departures: list[int] = []
-        held, now = 0, -1
+        held, taken, entered = 0, -1, -1
         for beat, arrival in enumerate(arrivals.tolist()):
             words, held = divmod(held, self.lanes_out)
-            departures.extend(range(now + 2, now + 2 + words))
-            # The beat may come with the last word that leaves, or in the next cycle where none does.
-            now = max(arrival, now + max(words, 1))
-            accepted[beat] = now
+            departures.extend(range(entered + 2, entered + 2 + words))
+            # A beat waits, aligned, to enter with the last word that leaves, or in the next cycle where none does.
+            taken = max(arrival, taken + 1, entered)
+            entered = max(taken + 1, entered + max(words, 1))
+            accepted[beat] = taken
             held += self.lanes_in
-        departures.extend(range(now + 2, now + 2 + held // self.lanes_out))
+        departures.extend(range(entered + 2, entered + 2 + held // self.lanes_out))
         return Schedule(accepted=accepted, departures=np.array(departures, dtype=np.int64))
 
 
@@ -90,14 +91,14 @@ class WidthConverter(wiring.Component):
 
     Widening collects pieces in a shift register and passes them on through an output register; narrowing sends a
     shift register piece by piece while a holding register takes the next beat. Lanes that are no multiples of one
-    another meet in a shifting buffer of ``lanes_in + lanes_out`` elements less their greatest common divisor g, in
-    which a beat goes to any of ``lanes_out / g`` places.
+    another are shifted to their place in the output beats and meet in a buffer; that takes a shifter, two registers of
+    ``lanes_in + lanes_out`` elements and two output beats.
 
     Members
     -------
     i, o : stream of `lanes_in` and `lanes_out` elements
-        Latency from the last element of an output beat: 1 cycle where the stream widens, 2 otherwise. Throughput: one
-        beat a cycle on the narrower side.
+        Latency from the last element of an output beat: 1 cycle where the stream widens, 2 where it narrows, 3 where
+        it is shifted. Throughput: one beat a cycle on the narrower side.
     """
 
     def __init__(self, config: WidthConverterConfig) -> None:
@@ -190,22 +191,36 @@ class WidthConverter(wiring.Component):
         m.submodules.output = output = SkidBuffer(lanes_of(config.element, config.lanes_out))
         wiring.connect(m, output.o, wiring.flipped(self.o))
 
-        buffer = Signal((units_in + units_out - 1) * bits, reset_less=True)
-        level = Signal(range(units_in + units_out))
+        # A beat's first element always lands at the same place of an output beat, whatever has left meanwhile: so
+        # aligning it needs to know the beats before it, but no word that waits.
+        place = Signal(range(units_out))
+        width = (units_in + units_out - 1) * bits
+        shifted = Signal(width, name="shifted_0")
+        m.d.comb += shifted.eq(self.i.payload.as_value())
+        for level in range(len(place)):
+            following = Signal(width, name=f"shifted_{level + 1}")
+            m.d.comb += following.eq(Mux(place[level], shifted << (bits << level), shifted))
+            shifted = following
+        aligned = Signal(width, reset_less=True)
+        aligned_valid = Signal()
+        # Above `held` units the buffer is zero, and so are the places of an aligned beat below them.
+        buffer = Signal(width)
+        held = Signal(range(units_in + units_out))
         leaves, enters = Signal(), Signal()
+        step = units_in % units_out
         m.d.comb += [
-            output.i.valid.eq(level >= units_out),
+            output.i.valid.eq(held >= units_out),
             output.i.payload.as_value().eq(buffer),
             leaves.eq(output.i.valid & output.i.ready),
-            # Less than a word may be left below the entering beat, the word that leaves at the same time not counted.
-            self.i.ready.eq((level < units_out) | ((level < 2 * units_out) & output.i.ready)),
-            enters.eq(self.i.valid & self.i.ready),
+            # At most a part of a word stays below an entering beat; the word that leaves with its entry does not count.
+            enters.eq(aligned_valid & ((held < units_out) | ((held < 2 * units_out) & output.i.ready))),
+            self.i.ready.eq(~aligned_valid | enters),
         ]
-        m.d.sync += level.eq(level + Mux(enters, units_in, 0) - Mux(leaves, units_out, 0))
-        with m.If(leaves):
-            m.d.sync += buffer.eq(buffer >> (units_out * bits))
-        with m.If(enters), m.Switch(level):
-            for left in range(min(2 * units_out, units_in + units_out)):
-                place = left % units_out * bits
-                with m.Case(left):
-                    m.d.sync += buffer[place : place + units_in * bits].eq(self.i.payload.as_value())
+        m.d.sync += [
+            held.eq(held + Mux(enters, units_in, 0) - Mux(leaves, units_out, 0)),
+            buffer.eq(Mux(leaves, buffer >> (units_out * bits), buffer) | Mux(enters, aligned, 0)),
+        ]
+        with m.If(self.i.ready):
+            m.d.sync += [aligned.eq(shifted), aligned_valid.eq(self.i.valid)]
+        with m.If(self.i.ready & self.i.valid):
+            m.d.sync += place.eq(Mux(place >= units_out - step, place - (units_out - step), place + step))
