@@ -87,7 +87,7 @@ class OnnxModel:
         """The number format that a ``finn_datatype`` annotation gives a tensor, None for floats and without one."""
         return self._annotations.get(tensor)
 
-    @property
+    @cached_property
     def nodes(self) -> list[Any]:
         """The nodes that the outputs depend on, in order."""
         wanted = {output.name for output in self.graph.output}

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from karui.sw.ir import GraphBuilder, accumulator_range
-from karui.sw.lower.onnx_model import ModelConstant, OnnxModel, UnsupportedModel, node_label
+from karui.sw.lower.onnx_model import ModelConstant, OnnxModel, UnsupportedModel, attributes, node_label
 from karui.sw.lower.quantizer import Quantizer
 from karui.sw.lower.real_meaning import Floats, Integers, Meaning
 from karui.sw.lower.step_function import ladder
@@ -94,9 +94,9 @@ class Import:
     constants: dict[str, ModelConstant] = field(default_factory=dict)
     signals: dict[str, Signal] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
-    _placed: dict[tuple[int, bytes], str] = field(default_factory=dict)
+    _placed: dict[tuple[MatrixProduct, bytes], str] = field(default_factory=dict)
     _reach: dict[str, tuple[int, int]] = field(default_factory=dict)
-    _input: Quantizer | None = None
+    _input: tuple[Quantizer, Any] | None = None
 
     def activation(self, node: Any) -> Signal:
         """The signal that is a node's first operand."""
@@ -203,12 +203,14 @@ class Import:
     def input_signal(self, name: str) -> Signal:
         """The model's input, once the import has named its integers."""
         signal = self.signals[name]
-        return signal if self._input is None else replace(signal, source=self.input_edge, meaning=self._input.meaning)
+        return (
+            signal if self._input is None else replace(signal, source=self.input_edge, meaning=self._input[0].meaning)
+        )
 
     def _place_product(self, product: MatrixProduct, signs: Integers, node: Any) -> str:
-        key = (id(product), signs.tobytes())
+        key = (product, signs.tobytes())
         if key not in self._placed:
-            again = any(placed == id(product) for placed, _ in self._placed)
+            again = any(placed is product for placed, _ in self._placed)
             name = self.name(node, f".{product.name}") if again else product.name
             weights = product.weights * signs[:, None]
             bias = None if product.bias is None else product.bias * signs
@@ -220,18 +222,19 @@ class Import:
     def _quantized_input(self, signal: Signal, quantizer: Quantizer, node: Any) -> Signal:
         """The integers of the quantizer are the graph's input: quantizing is then the host's part."""
         if self._input is None:
-            self._input = quantizer
+            self._input = quantizer, node
             self.build.input(self.input_edge, signal.shape, quantizer.output)
-        elif not (
-            self._input.output == quantizer.output
-            and np.array_equal(self._input.meaning.scale, quantizer.meaning.scale)
-            and np.array_equal(self._input.meaning.offset, quantizer.meaning.offset)
-        ):
+        elif self._parameters(node) != self._parameters(self._input[1]):
             raise UnsupportedModel(
                 f"{node_label(node)}: the input {self.model.input.name!r} is quantized in more than one way; give it a "
                 "number format, for example input_format=unsigned(8)"
             )
         return replace(signal, source=self.input_edge, meaning=quantizer.meaning)
+
+    def _parameters(self, node: Any) -> tuple[Any, ...]:
+        """All that decides what a quantizer node does."""
+        constants = [self.constants[name].values for name in node.input[1:]]
+        return node.op_type, attributes(node), [(values.shape, values.tobytes()) for values in constants]
 
 
 def image_layout(shape: tuple[int, ...]) -> Integers:

@@ -164,6 +164,14 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         lambda: model_of([INPUT, quant("x", "other", "two"), node("Concat", "q", "other", axis=1)]),
         "node quant_other: the input 'x' is quantized in more than one way; give it a number format",
     ),
+    "two roundings of the input": (
+        lambda: model_of([INPUT, quant("x", "other", rounding_mode="FLOOR"), node("Concat", "q", "other", axis=1)]),
+        "node quant_other: the input 'x' is quantized in more than one way",
+    ),
+    "same quantizer twice": (
+        lambda: model_of([INPUT, quant("x", "other"), node("Concat", "q", "other", axis=1)]),
+        "node my_Concat: Concat is not supported",
+    ),
     "threshold rows": (
         lambda: model_of([node("MultiThreshold", "x", "steps")], steps=np.zeros((3, 1)), kind=TensorProto.UINT8),
         r"node my_MultiThreshold: thresholds of shape \(3, 1\) do not fit 4 channels",
