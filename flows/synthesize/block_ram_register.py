@@ -1,6 +1,6 @@
 """Move the register behind an ECP5 block RAM's read port into the block RAM.
 
-A block RAM's data leaves it 4.3 ns after the clock, its output register's 1.9 ns earlier (nextpnr's figures for speed
+A block RAM's data leaves it 4.3 ns after the clock, its output register's after 0.7 ns (nextpnr's figures for speed
 grade 8), but Yosys never uses that register. Here the flip-flops that take a read port's data become the port's output
 register, in the mapped netlist, where that is the same circuit:
 

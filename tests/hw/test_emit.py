@@ -39,7 +39,9 @@ class Rom(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.memory = words = memory.Memory(shape=13, depth=len(self.words), init=self.words)
+        m.submodules.memory = words = memory.Memory(
+            shape=13, depth=len(self.words), init=self.words, attrs={"rom_style": "block"}
+        )
         port = words.read_port()
         m.d.comb += [port.addr.eq(self.address), self.word.eq(port.data)]
         return m
@@ -133,7 +135,9 @@ def test_images_hold_the_words_in_hexadecimal(tmp_path: Path) -> None:
     files = emit(Array([3] * 4, WORDS), tmp_path)
     assert files == [tmp_path / "accelerator.v", tmp_path / "rom.mem"]
     assert (tmp_path / "rom.mem").read_text() == "".join(f"{word:04x}\n" for word in WORDS)
-    assert '$readmemh("rom.mem", ' in files[0].read_text()
+    verilog = files[0].read_text()
+    assert '$readmemh("rom.mem", ' in verilog
+    assert re.search(r'\(\* rom_style = "block" \*\)\n  reg \[12:0\] memory \[47:0\];', verilog)
 
 
 def test_verilog_is_the_component(tmp_path: Path) -> None:
