@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from karui.flows import run_stages
+from karui.flows.bench.benchmark import BenchmarkMissed
 from karui.flows.build_folder import BuildError, BuildFolder
 from karui.flows.compare import ComparisonFailed, compare_files
 from karui.flows.design import Design
@@ -211,6 +212,7 @@ _CLEAR_ERRORS = (
     UnknownRecipe,
     BuildError,
     Mismatch,
+    BenchmarkMissed,
     ComparisonFailed,
     TooLargeForDevice,
     PlaceAndRouteFailed,

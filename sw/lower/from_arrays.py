@@ -39,6 +39,7 @@ def binary_mlp_from_arrays(
     bias: Array | None = None,
     input_shape: Sequence[int] | None = None,
     pixel_threshold: int | None = None,
+    arg_max: bool = True,
     classes: Sequence[str] = (),
 ) -> Graph:
     """A multilayer perceptron with binary weights and activations.
@@ -61,6 +62,8 @@ def binary_mlp_from_arrays(
         (H, W, C) or (K,); the first matrix's columns unless given.
     pixel_threshold : int, optional
         The input is 8-bit pixels, those from here upwards are +1; without it the input is -1 and +1.
+    arg_max : bool
+        Whether a classifier ends in the arg max; without it the sums plus bias themselves come out.
     classes : sequence of str
         Names of the classes, in order.
 
@@ -100,7 +103,8 @@ def binary_mlp_from_arrays(
         scores = np.zeros(len(matrices[-1])) if bias is None else bias
         scores = _integers(scores, len(matrices), "biases") + constant
         edge = build.matrix_vector(f"dense{len(matrices)}", edge, matrices[-1], scores if scores.any() else None)
-        edge = build.arg_max("class", edge)
+        if arg_max:
+            edge = build.arg_max("class", edge)
     return build.finish(edge, classes=classes)
 
 
