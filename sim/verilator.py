@@ -150,7 +150,8 @@ def build_model(
 ) -> Path:
     """Build a model that cocotb can run, or take it from the cache.
 
-    Memory images are not part of a model: it reads them when it starts, so one build serves any weights.
+    Memory images are not part of a model: it reads them when it starts, so one build serves any weights. A cached model
+    that was built for speed also serves where the build time was to be saved.
 
     Parameters
     ----------
@@ -186,14 +187,17 @@ def build_model(
         "-O3", "--x-assign", "fast", "--x-initial", "fast",
         "-LDFLAGS", f"-Wl,-rpath,{cocotb_tools.config.libs_dir} -L{cocotb_tools.config.libs_dir} -lcocotbvpi_verilator",
     ]  # fmt: skip
-    flags = _COMPILER_FLAGS[optimization]
     files = [control, *sources]
-    tools = [flags, toolchain.version, _compiler_identity(toolchain.compiler, flags)]
-    digest = _digest([*options, *tools, f"cocotb {importlib.metadata.version('cocotb')}"], files)
     folder = cache_folder()
-    runtime = folder / f"runtime-{_digest(tools, [])}"
     folder.mkdir(parents=True, exist_ok=True)
-    model = folder / digest
+    for choice in (Optimization.RUN_TIME, optimization):
+        flags = _COMPILER_FLAGS[choice]
+        tools = [flags, toolchain.version, _compiler_identity(toolchain.compiler, flags)]
+        digest = _digest([*options, *tools, f"cocotb {importlib.metadata.version('cocotb')}"], files)
+        model = folder / digest
+        if model.exists():
+            return model
+    runtime = folder / f"runtime-{_digest(tools, [])}"
     with _locked(folder / f"{digest}.lock"):
         if model.exists():
             return model

@@ -27,7 +27,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     find_toolchain.cache_clear()
 
 
-def build(folder: Path, text: str = COUNTER) -> Path:
+def build(folder: Path, text: str = COUNTER, optimization: Optimization = Optimization.BUILD_TIME) -> Path:
     (folder / "counter.v").write_text(text)
     (folder / "counter.vlt").write_text("`verilator_config\n")
     return build_model(
@@ -36,7 +36,7 @@ def build(folder: Path, text: str = COUNTER) -> Path:
         control=folder / "counter.vlt",
         parameters={},
         defines={},
-        optimization=Optimization.BUILD_TIME,
+        optimization=optimization,
     )
 
 
@@ -88,6 +88,11 @@ def test_killed_build_is_not_taken_for_a_model(tmp_path: Path, own_cache: Path) 
     model = build(tmp_path)
     assert models(own_cache) == [model]
     assert not list(own_cache.glob("*.build-*"))
+
+
+def test_fast_model_serves_short_runs_too(tmp_path: Path) -> None:
+    fast = build(tmp_path, optimization=Optimization.RUN_TIME)
+    assert build(tmp_path) == fast
 
 
 def test_runtime_library_is_compiled_once(tmp_path: Path, own_cache: Path) -> None:
