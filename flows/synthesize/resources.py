@@ -118,7 +118,8 @@ def count_cells(netlist: Mapping[str, Any], family: Family) -> dict[str, CellCou
             continue
         if cell["type"] not in share_of:
             raise ValueError(f"cell {name} is a {cell['type']}, which is no {family} cell that is known here")
-        scope = name.split(".")[0]
+        # Yosys calls a nameless cell of instance `a` `$flatten\\a.<number>`.
+        scope = name.removeprefix("$flatten\\").split(".")[0]
         tally[scope if scope in instances else "top", cell["type"]] += 1
     counts: dict[str, CellCount] = {}
     for (scope, cell_type), number in sorted(tally.items()):

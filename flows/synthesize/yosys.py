@@ -131,6 +131,7 @@ def _synthesis(device: Device, top: str) -> str:
         return f"synth_ecp5 -top {top}"
     if device.family == "ice40":
         part = "u -dsp" if device.size.startswith("up") else "hx"
-        return f"synth_ice40 -device {part} -top {top}"
+        # There is no memory in look-up tables: what asks for it becomes block RAM or flip-flops.
+        return f"setattr -unset ram_style m:*\nsynth_ice40 -device {part} -top {top}"
     # Without pads and clock buffers: only the area is read.
     return f"synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -top {top}"

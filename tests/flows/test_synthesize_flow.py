@@ -61,6 +61,23 @@ class Adder(wiring.Component):
         return m
 
 
+class Delay(wiring.Component):
+    """A small memory that asks for look-up tables."""
+
+    def __init__(self) -> None:
+        super().__init__({"i": In(8), "o": Out(8)})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        attributes: dict[str, str | int] = {"ram_style": "distributed", "no_rw_check": 1}
+        m.submodules.words = words = memory.Memory(shape=8, depth=16, init=[], attrs=attributes)
+        address = Signal(4)
+        write, read = words.write_port(), words.read_port(domain="comb")
+        m.d.comb += [write.addr.eq(address), read.addr.eq(address + 1), write.data.eq(self.i), write.en.eq(1)]
+        m.d.sync += [address.eq(address + 1), self.o.eq(read.data)]
+        return m
+
+
 @pytest.fixture(scope="module")
 def design(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("design")
@@ -110,10 +127,19 @@ def test_ice40_is_mapped_routed_and_packed(design: Path) -> None:
     assert (design / "ice40" / "design.bin").stat().st_size > 1000
 
 
+@pytest.mark.parametrize(("device", "lutram", "bram"), [("ecp5-25f", 2, 0), ("ice40-hx8k", 0, 1), ("xc7z020", 8, 0)])
+def test_memory_in_look_up_tables_maps_everywhere(device: str, lutram: int, bram: int, tmp_path: Path) -> None:
+    """Where a family has none, the memory goes elsewhere."""
+    emit(Delay(), tmp_path, name="delay")
+    result = synthesize(tmp_path, tmp_path / "out", device=find_device(device), clock_mhz=20, top="delay")
+    assert (result.cells.lutram, result.cells.bram) == (lutram, bram)
+
+
 def test_xc7_is_area_alone(design: Path) -> None:
     result = synthesize(design, design / "xc7", device=find_device("xc7z020"), clock_mhz=200, top="sum")
     assert result.cells.bram == 0.5
     assert result.cells.lut > 0
+    assert result.by_module["adder"].ff == 24
     assert (result.comb, result.fmax_mhz, result.timing_met, result.seeds) == (None, None, None, ())
     assert "lut6" in json.loads((design / "xc7" / "synthesis.json").read_text())
     assert SynthesisResult.load(design / "xc7") == result
