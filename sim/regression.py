@@ -99,7 +99,7 @@ def run_regression(
             frames=count,
             beats=manifest.output.beats,
             solo=solo,
-            measure=mode is BackPressure.NONE,
+            back_pressure=mode,
             seed=seed,
         )
 

@@ -64,8 +64,10 @@ class RegressionResult:
         Clock cycles simulated.
     seconds : float
         Wall-clock time of the simulation, without the build.
+    back_pressure : BackPressure
+        Pauses on both sides.
     seed : int
-        Seed of the pauses.
+        Their seed.
     """
 
     images: int
@@ -77,6 +79,7 @@ class RegressionResult:
     latency: CycleRange | None
     cycles: int
     seconds: float
+    back_pressure: BackPressure
     seed: int
 
     @property
@@ -90,11 +93,14 @@ class RegressionResult:
         return self.cycles / self.seconds
 
     def failure(self) -> str:
-        """What went wrong, one finding a line; empty for a run that passed."""
+        """What went wrong, one finding a line, and how to see it again; empty for a run that passed."""
+        if self.passed:
+            return ""
         lines = [self.stall] if self.stall else []
         lines += [str(mismatch) for mismatch in self.first_mismatches]
         if self.mismatches > len(self.first_mismatches):
             lines.append(f"{self.mismatches} failed checks in all")
+        lines.append(f"pauses: {self.back_pressure}, seed {self.seed}")
         return "\n".join(lines)
 
 

@@ -50,6 +50,8 @@ def simulate(
     SimulationError
         If the model failed or left no result; the message has the last lines it printed.
     """
+    # Settings for other simulations must not reach this one: a filter or a log level would hide the outcome.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("COCOTB_", "GPI_"))}
     variables = {
         "COCOTB_TOPLEVEL": top,
         "COCOTB_TEST_MODULES": test_module,
@@ -66,7 +68,7 @@ def simulate(
         code = subprocess.run(
             [str(model), *plusargs],
             cwd=folder,
-            env=os.environ | variables | dict(environment or {}),
+            env=inherited | variables | dict(environment or {}),
             stdout=output,
             stderr=output,
             check=False,

@@ -157,7 +157,7 @@ def run_stream_bench(
             frames=len(plan),
             beats=manifest.output.beats,
             solo=solo,
-            measure=mode is BackPressure.NONE,
+            back_pressure=mode,
             seed=seed,
         )
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from karui.hw.manifest import Manifest
 from karui.sim.player_log import PlayerLog
-from karui.sim.results import Mismatch, RegressionResult, measure_initiation_interval, measure_latency
+from karui.sim.results import BackPressure, Mismatch, RegressionResult, measure_initiation_interval, measure_latency
 from karui.sim.simulate import simulate
 from karui.sim.verilator import Optimization, build_model
 from karui.sw.numerics import pack_beats
@@ -142,7 +142,7 @@ def play(
     frames: int,
     beats: int,
     solo: int,
-    measure: bool,
+    back_pressure: BackPressure,
     seed: int,
 ) -> RegressionResult:
     """Run a bench to its end and judge its log.
@@ -155,10 +155,8 @@ def play(
         Output beats that must come; frames that are played; output beats a frame.
     solo : int
         Frames that were sent alone.
-    measure : bool
-        Whether cycles mean something: no pauses.
-    seed : int
-        Seed of the pauses.
+    back_pressure, seed : BackPressure, int
+        Pauses of both sides, and their seed.
     """
     begin = time.perf_counter()
     simulate(
@@ -177,8 +175,8 @@ def play(
     if missing:
         frame, beat = divmod(log.words, beats)
         mismatches = (*mismatches, Mismatch(check="missing", frame=frame, beat=beat, expected=words, got=log.words))
-    # Cycles of frames that came out wrong, or at the wrong time, mean nothing.
-    measure = measure and not log.mismatch_count and log.stall is None
+    # Cycles of frames that were held up, came out wrong or at the wrong time mean nothing.
+    measure = back_pressure is BackPressure.NONE and not log.mismatch_count and log.stall is None
     return RegressionResult(
         images=frames,
         words=log.words,
@@ -189,5 +187,6 @@ def play(
         latency=measure_latency(log.starts, log.ends, solo=solo) if measure else None,
         cycles=log.cycles,
         seconds=seconds,
+        back_pressure=back_pressure,
         seed=seed,
     )

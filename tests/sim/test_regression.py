@@ -13,6 +13,7 @@ import pytest
 from karui.hw.manifest import CycleRange
 from karui.sim.regression import run_regression
 from karui.sim.results import Mismatch
+from karui.sim.simulate import SimulationError
 
 MakeInverter = Callable[[str], Path]
 Frames = npt.NDArray[Any]
@@ -45,6 +46,21 @@ def test_pauses_slow_the_design_down_and_differ_by_seed(make_inverter: MakeInver
     ]
     assert cycles[0] == cycles[1] != cycles[2]
     assert min(cycles) > 20 * 12 + 150  # back to back plus the watch for surplus words
+
+
+def test_environment_of_other_simulations_is_ignored(
+    make_inverter: MakeInverter, inverter_frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COCOTB_TEST_FILTER", "nothing")
+    monkeypatch.setenv("COCOTB_LOG_LEVEL", "CRITICAL")
+    assert run_regression(make_inverter("none"), inverter_frames, 255 - inverter_frames).passed
+
+
+def test_model_that_dies_is_an_error_with_its_last_words(make_inverter: MakeInverter, inverter_frames: Frames) -> None:
+    design = make_inverter("none")
+    (design / "fault.mem").write_text("not hexadecimal\n")
+    with pytest.raises(SimulationError, match=r"(?s)ended without a result.*fault\.mem"):
+        run_regression(design, inverter_frames, 255 - inverter_frames)
 
 
 def test_single_frame(make_inverter: MakeInverter, inverter_frames: Frames) -> None:
@@ -80,6 +96,7 @@ def test_wrong_output_is_caught_where_it_happens(
     first = result.first_mismatches[0]
     assert (first.check, first.frame, first.beat) == (check, frame, beat)
     assert f"{check}: frame {frame}, beat {beat}" in result.failure()
+    assert f"pauses: {back_pressure}, seed 0" in result.failure()
 
 
 @pytest.mark.parametrize("fault", ["unstable", "drops_valid"])

@@ -39,7 +39,6 @@ def test_both_benches_measure_the_same_pace(make_inverter: MakeInverter, inverte
     assert driven.latency == played.latency == CycleRange.fixed(13)
 
 
-@pytest.mark.parametrize("back_pressure", ["none", "random", "bursty"])
 @pytest.mark.parametrize(
     ("fault", "check", "frame", "beat"),
     [
@@ -60,9 +59,8 @@ def test_wrong_output_is_caught_where_it_happens(
     check: str,
     frame: int,
     beat: int,
-    back_pressure: str,
 ) -> None:
-    result = run_stream_bench(make_inverter(fault), inverter_frames, 255 - inverter_frames, back_pressure=back_pressure)
+    result = run_stream_bench(make_inverter(fault), inverter_frames, 255 - inverter_frames, back_pressure="bursty")
     assert not result.passed
     first = result.first_mismatches[0]
     assert (first.check, first.frame, first.beat) == (check, frame, beat)
