@@ -96,9 +96,9 @@ class Accumulate(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        first, last = cycle(m, "term", config.terms, step=self.i.valid)
+        term = cycle(m, "term", config.terms, step=self.i.valid)
         valid = Signal()
-        m.d.sync += valid.eq(self.i.valid & last)
+        m.d.sync += valid.eq(self.i.valid & term.is_last)
         m.d.comb += self.o.valid.eq(valid)
         m.submodules.initial = initial = CyclicRom(
             CyclicRomConfig(
@@ -108,10 +108,10 @@ class Accumulate(wiring.Component):
             )
         )
         start = Signal(lanes_of(config.sum_format, config.lanes))
-        m.d.comb += [initial.advance.eq(self.i.valid & first), start.as_value().eq(initial.word)]
+        m.d.comb += [initial.advance.eq(self.i.valid & term.is_first), start.as_value().eq(initial.word)]
         for lane in range(config.lanes):
             total = Signal.like(self.o.payload[lane], name=f"total_{lane}", reset_less=True)
-            base = start[lane] if config.terms == 1 else Mux(first, start[lane], total)
+            base = start[lane] if config.terms == 1 else Mux(term.is_first, start[lane], total)
             with m.If(self.i.valid):
                 m.d.sync += total.eq(base + self.i.payload[lane])
             m.d.comb += self.o.payload[lane].eq(total)

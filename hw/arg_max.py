@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.cyclic_counter import cyclic_counter
+from karui.hw.counters import cycle
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
 from karui.sw.numerics import NumberFormat, unsigned
@@ -104,15 +104,15 @@ class ArgMax(wiring.Component):
         wiring.connect(m, output.o, wiring.flipped(self.o))
 
         transfer = Signal()
-        beat, is_last = cyclic_counter(m, config.beats, transfer, name="beat")
+        beat = cycle(m, "beat", config.beats, step=transfer)
         base = Signal(config.index.bits)
         m.d.comb += [
-            self.i.ready.eq(~is_last | output.credit),
+            self.i.ready.eq(~beat.is_last | output.credit),
             transfer.eq(self.i.valid & self.i.ready),
-            output.reserve.eq(transfer & is_last),
+            output.reserve.eq(transfer & beat.is_last),
         ]
         with m.If(transfer):
-            m.d.sync += base.eq(Mux(is_last, 0, base + config.lanes))
+            m.d.sync += base.eq(Mux(beat.is_last, 0, base + config.lanes))
 
         lanes = [delayed(m, self.i.payload[lane], 1, name=f"lane_{lane}") for lane in range(config.lanes)]
         value, offset = self._largest(m, lanes)
@@ -124,7 +124,7 @@ class ArgMax(wiring.Component):
             index.eq(delayed(m, base, to_tree_end, name="base") + offset),
         ]
 
-        ends = delayed(m, transfer & is_last, to_tree_end + 1, name="ends", control=True)
+        ends = delayed(m, transfer & beat.is_last, to_tree_end + 1, name="ends", control=True)
         best = Signal.like(candidate, reset_less=True)
         best_index = Signal.like(index, reset_less=True)
         done = Signal()
@@ -132,7 +132,7 @@ class ArgMax(wiring.Component):
         if config.beats == 1:
             m.d.comb += is_better.eq(1)
         else:
-            is_first = delayed(m, beat == 0, to_tree_end + 1, name="is_first")
+            is_first = delayed(m, beat.is_first, to_tree_end + 1, name="is_first")
             valid = delayed(m, transfer, to_tree_end + 1, name="valid", control=True)
             m.d.comb += is_better.eq(valid & (is_first | _is_less(best, candidate)))
         with m.If(is_better):

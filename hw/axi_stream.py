@@ -8,7 +8,7 @@ from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.cyclic_counter import cyclic_counter
+from karui.hw.counters import cycle
 from karui.hw.skid_buffer import SkidBuffer
 from karui.hw.stream import Fifo, FifoConfig, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
@@ -112,7 +112,7 @@ class AxiStreamInput(wiring.Component):
         wiring.connect(m, errors.o, wiring.flipped(self.error))
 
         state = Signal(_State)
-        _, is_last = cyclic_counter(m, config.beats, output.i.valid & output.i.ready, name="beat")
+        beat = cycle(m, "beat", config.beats, step=output.i.valid & output.i.ready)
         transfer = Signal()
         m.d.comb += [
             self.s_axis_tready.eq((state != _State.COMPLETE) & output.i.ready & errors.i.ready),
@@ -123,16 +123,16 @@ class AxiStreamInput(wiring.Component):
                 m.d.comb += [
                     output.i.valid.eq(transfer),
                     output.i.payload.as_value().eq(self.s_axis_tdata),
-                    errors.i.valid.eq(transfer & (self.s_axis_tlast | is_last)),
-                    errors.i.payload.eq(self.s_axis_tlast ^ is_last),
+                    errors.i.valid.eq(transfer & (self.s_axis_tlast | beat.is_last)),
+                    errors.i.payload.eq(self.s_axis_tlast ^ beat.is_last),
                 ]
-                with m.If(transfer & self.s_axis_tlast & ~is_last):
+                with m.If(transfer & self.s_axis_tlast & ~beat.is_last):
                     m.d.sync += state.eq(_State.COMPLETE)
-                with m.If(transfer & is_last & ~self.s_axis_tlast):
+                with m.If(transfer & beat.is_last & ~self.s_axis_tlast):
                     m.d.sync += state.eq(_State.DROP)
             with m.Case(_State.COMPLETE):
                 m.d.comb += output.i.valid.eq(1)
-                with m.If(output.i.ready & is_last):
+                with m.If(output.i.ready & beat.is_last):
                     m.d.sync += state.eq(_State.FRAME)
             with m.Case(_State.DROP), m.If(transfer & self.s_axis_tlast):
                 m.d.sync += state.eq(_State.FRAME)
@@ -218,16 +218,16 @@ class AxiStreamOutput(wiring.Component):
         config = self.config
         layout = data.StructLayout({"data": lanes_of(config.element, config.lanes), "last": 1, "user": 1})
         m.submodules.output = output = SkidBuffer(layout)
-        _, is_last = cyclic_counter(m, config.beats, output.i.valid & output.i.ready, name="beat")
+        beat = cycle(m, "beat", config.beats, step=output.i.valid & output.i.ready)
         complete = Signal()
         m.d.comb += [
-            complete.eq(~is_last | self.error.valid),
+            complete.eq(~beat.is_last | self.error.valid),
             self.i.ready.eq(output.i.ready & complete),
             output.i.valid.eq(self.i.valid & complete),
             output.i.payload.data.eq(self.i.payload),
-            output.i.payload.last.eq(is_last),
-            output.i.payload.user.eq(is_last & self.error.payload),
-            self.error.ready.eq(is_last & self.i.valid & output.i.ready),
+            output.i.payload.last.eq(beat.is_last),
+            output.i.payload.user.eq(beat.is_last & self.error.payload),
+            self.error.ready.eq(beat.is_last & self.i.valid & output.i.ready),
             self.m_axis_tdata.eq(output.o.payload.data.as_value()),
             self.m_axis_tlast.eq(output.o.payload.last),
             self.m_axis_tuser.eq(output.o.payload.user),

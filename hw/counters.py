@@ -45,8 +45,20 @@ def level(m: Module, name: str, limit: int, *, up: ValueLike, down: ValueLike, i
     return flags
 
 
-def cycle(m: Module, name: str, length: int, *, step: ValueLike) -> tuple[Signal, Signal]:
-    """Count steps from 0 to ``length - 1`` and over again; return whether the count is the first, and the last.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cycle:
+    """Where a loop is, straight from registers."""
+
+    number: Signal
+    is_first: Signal
+    is_last: Signal
+
+
+def cycle(m: Module, name: str, length: int, *, step: ValueLike) -> Cycle:
+    """Number steps from 0 to ``length - 1`` and over again.
+
+    Loops nest by ``step & inner.is_last``; that a number is the last is worked out a step ahead, since a comparison of
+    each counter would lengthen that chain.
 
     Parameters
     ----------
@@ -59,10 +71,16 @@ def cycle(m: Module, name: str, length: int, *, step: ValueLike) -> tuple[Signal
     step : ValueLike
         Whether to count in this cycle.
     """
-    first = Signal(name=f"first_{name}", init=1)
-    last = Signal(name=f"last_{name}", init=length == 1)
+    now = Cycle(
+        number=Signal(range(length), name=name),
+        is_first=Signal(name=f"first_{name}", init=1),
+        is_last=Signal(name=f"last_{name}", init=length == 1),
+    )
     if length > 1:
-        count = Signal(range(length), name=name)
         with m.If(step):
-            m.d.sync += [count.eq(Mux(last, 0, count + 1)), first.eq(last), last.eq(count == length - 2)]
-    return first, last
+            m.d.sync += [
+                now.number.eq(Mux(now.is_last, 0, now.number + 1)),
+                now.is_first.eq(now.is_last),
+                now.is_last.eq(now.number == length - 2),
+            ]
+    return now

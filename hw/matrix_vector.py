@@ -265,12 +265,12 @@ class MatrixVector(wiring.Component):
         wiring.connect(m, output.o, wiring.flipped(self.o))
 
         issue = Signal()
-        fold_start, _ = cycle(m, "word", config.input_fold, step=issue)
+        word = cycle(m, "word", config.input_fold, step=issue)
         m.d.comb += [
-            issue.eq(replay.o.available & self.weights.available & (output.credit | ~fold_start)),
+            issue.eq(replay.o.available & self.weights.available & (output.credit | ~word.is_first)),
             replay.o.take.eq(issue),
             self.weights.take.eq(issue),
-            output.reserve.eq(issue & fold_start),
+            output.reserve.eq(issue & word.is_first),
         ]
         valid = delayed(m, issue, config.weight_latency, name="valid", control=True)
         activations = config.products.prepare(m, replay.o.data)

@@ -9,7 +9,7 @@ from amaranth.hdl import Module, Mux, Shape, Signal, Value
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.cyclic_counter import cyclic_counter
+from karui.hw.counters import cycle
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, Storage, ram_attributes, resolve
 from karui.hw.sliding_window import SlidingWindow, SlidingWindowConfig
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
@@ -229,22 +229,25 @@ class MaxPool(wiring.Component):
         config = self.config
         kernel_height, kernel_width = config.kernel
         ends_pixel, ends_row, ends_map = Signal(), Signal(), Signal()
-        _, is_last_beat = cyclic_counter(m, config.pixel_beats, transfer, name="beat")
-        column, is_last_column = cyclic_counter(m, config.width, ends_pixel, name="column")
-        row, is_last_row = cyclic_counter(m, config.height, ends_row, name="row")
+        beat = cycle(m, "beat", config.pixel_beats, step=transfer)
+        column = cycle(m, "column", config.width, step=ends_pixel)
+        row = cycle(m, "row", config.height, step=ends_row)
         kernel_column, kernel_row = Signal(range(kernel_width)), Signal(range(kernel_height))
         address = Signal(range(config.output_width * config.pixel_beats))
         window_address = Signal.like(address)
         kept, is_first, is_last, same_window = Signal(), Signal(), Signal(), Signal()
         ends_kernel_column, ends_kernel_row = kernel_column == kernel_width - 1, kernel_row == kernel_height - 1
         m.d.comb += [
-            kept.eq((column < config.output_width * kernel_width) & (row < config.output_height * kernel_height)),
+            kept.eq(
+                (column.number < config.output_width * kernel_width)
+                & (row.number < config.output_height * kernel_height)
+            ),
             is_first.eq((kernel_column == 0) & (kernel_row == 0)),
             is_last.eq(kept & ends_kernel_column & ends_kernel_row),
             same_window.eq((kernel_column != 0) | (config.output_width == 1)),
-            ends_pixel.eq(transfer & is_last_beat),
-            ends_row.eq(ends_pixel & is_last_column),
-            ends_map.eq(ends_row & is_last_row),
+            ends_pixel.eq(transfer & beat.is_last),
+            ends_row.eq(ends_pixel & column.is_last),
+            ends_map.eq(ends_row & row.is_last),
         ]
         with m.If(transfer):
             m.d.sync += address.eq(address + 1)

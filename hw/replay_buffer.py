@@ -185,15 +185,15 @@ class ReplayBuffer(wiring.Component):
         config, take = self.config, self.o.take
         consume = Signal(range(config.capacity))
         start = Signal(range(config.capacity))
-        first_word, last_word = cycle(m, "word", config.words, step=take)
-        _, last_pass = cycle(m, "replay", config.passes, step=take & last_word)
-        m.d.comb += [read.addr.eq(consume), freed.eq(take & last_pass)]
+        word = cycle(m, "word", config.words, step=take)
+        replay = cycle(m, "replay", config.passes, step=take & word.is_last)
+        m.d.comb += [read.addr.eq(consume), freed.eq(take & replay.is_last)]
         with m.If(take):
             m.d.sync += consume.eq(consume + 1)
-            with m.If(last_word & ~last_pass):
+            with m.If(word.is_last & ~replay.is_last):
                 m.d.sync += consume.eq(consume if config.words == 1 else start)
-            with m.If(last_word):
-                m.d.sync += first_pass.eq(last_pass)
+            with m.If(word.is_last):
+                m.d.sync += first_pass.eq(replay.is_last)
         # Whether or not the word is taken in this cycle: the start is needed in a later one.
-        with m.If(first_pass & first_word):
+        with m.If(first_pass & word.is_first):
             m.d.sync += start.eq(consume)

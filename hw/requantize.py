@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.cyclic_rom import CyclicRom, CyclicRomConfig
-from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, Tagged, delayed, lanes_of
+from karui.hw.elementwise import Elementwise
+from karui.hw.stream import FIFO_LATENCY, Tagged, delayed, integer_of, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
 from karui.hw.wide_multiply import WideMultiply
 from karui.sw.numerics import NumberFormat, Overflow, Rounding, format_for_range, pack, to_integers
@@ -178,7 +179,7 @@ class RequantizePipeline(wiring.Component):
         m.d.comb += self.o.valid.eq(delayed(m, product_valid, 2, name="valid", control=True))
         for lane in range(config.lanes):
             value = Signal(signed(multiply.left), name=f"value_{lane}", reset_less=True)
-            m.d.sync += value.eq(_integer(self.i.payload[lane], config.input_format))
+            m.d.sync += value.eq(integer_of(self.i.payload[lane], config.input_format))
             product = multiply.build(m, value, multipliers[lane], name=f"product_{lane}")
             total = Signal(total_shape, name=f"total_{lane}", reset_less=True)
             m.d.sync += total.eq(product + offsets[lane])
@@ -231,61 +232,17 @@ class RequantizePipeline(wiring.Component):
         return Mux(fits, rounded[: output.bits], limit.as_unsigned()[: output.bits])
 
 
-class Requantize(wiring.Component):
-    """A stage of its own: a `RequantizePipeline` between streams.
-
-    Latency ``config.latency + 2`` cycles, throughput a beat a cycle.
+class Requantize(Elementwise):
+    """A stage of its own: a `RequantizePipeline` between streams; see `Elementwise`.
 
     Parameters
     ----------
     config : RequantizeConfig
         With a period of 1.
-
-    Members
-    -------
-    i : In(stream)
-        Values, `lanes` channels a beat.
-    o : Out(stream)
-        Results, likewise.
     """
 
-    i: stream.Interface
-    o: stream.Interface
-
     def __init__(self, config: RequantizeConfig) -> None:
-        if config.period != 1:
-            raise ValueError(f"a stream's beats may follow one another: period must be 1, not {config.period}")
-        self.config = config
-        super().__init__(
-            {
-                "i": In(stream.Signature(lanes_of(config.input_format, config.lanes))),
-                "o": Out(stream.Signature(lanes_of(config.output_format, config.lanes))),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        config = self.config
-        m.submodules.pipeline = pipeline = RequantizePipeline(config)
-        m.submodules.output = output = ElasticOutput(
-            ElasticOutputConfig(payload=lanes_of(config.output_format, config.lanes), period=1, latency=config.latency)
-        )
-        accept = Signal()
-        m.d.comb += [
-            accept.eq(self.i.valid & output.credit),
-            self.i.ready.eq(output.credit),
-            output.reserve.eq(accept),
-            pipeline.i.payload.eq(self.i.payload),
-            pipeline.i.valid.eq(accept),
-        ]
-        wiring.connect(m, pipeline.o, output.i)
-        wiring.connect(m, output.o, wiring.flipped(self.o))
-        return m
-
-
-def _integer(word: Value, number_format: NumberFormat) -> Value:
-    """The integer that a word stands for; a bipolar bit becomes -1 or +1."""
-    return Cat(1, ~word).as_signed() if number_format.is_bipolar else word
+        super().__init__(config, RequantizePipeline(config))
 
 
 def _signed_range(low: int, high: int) -> Any:

@@ -12,7 +12,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.cyclic_counter import cyclic_counter
+from karui.hw.counters import cycle
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, Storage, ram_attributes, resolve
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
@@ -302,17 +302,17 @@ class SlidingWindow(wiring.Component):
         """Write the map's rows, in turn, into the rows of the line buffer that are free."""
         config = self.config
         transfer, ends_row = Signal(), Signal()
-        column, ends_columns = cyclic_counter(m, config.row_beats_in, transfer, name="store_column")
-        row, _ = cyclic_counter(m, config.height, ends_row, name="store_row")
-        slot, _ = cyclic_counter(m, config.buffer_rows, row_stored, name="store_slot")
+        store_column = cycle(m, "store_column", config.row_beats_in, step=transfer)
+        store_row = cycle(m, "store_row", config.height, step=ends_row)
+        store_slot = cycle(m, "store_slot", config.buffer_rows, step=row_stored)
         is_dropped = Signal()
         m.d.comb += [
-            is_dropped.eq(row >= config.stored_rows),
+            is_dropped.eq(store_row.number >= config.stored_rows),
             self.i.ready.eq(is_dropped | (rows_held != config.buffer_rows)),
             transfer.eq(self.i.valid & self.i.ready),
-            ends_row.eq(transfer & ends_columns),
+            ends_row.eq(transfer & store_column.is_last),
             row_stored.eq(ends_row & ~is_dropped),
-            write.addr.eq(self._address(slot, column)),
+            write.addr.eq(self._address(store_slot.number, store_column.number)),
             write.data.eq(self.i.payload.as_value()),
             write.en.eq(transfer & ~is_dropped),
         ]
@@ -330,9 +330,9 @@ class SlidingWindow(wiring.Component):
         columns = signed(_bits_for(config.row_beats_in + config.kernel[1] * config.pixel_beats) + 1)
 
         ends_run, ends_window = Signal(), Signal()
-        _, is_last_beat = cyclic_counter(m, run_beats, issue, name="beat")
-        kernel_row, is_last_kernel_row = cyclic_counter(m, config.kernel[0], ends_run, name="kernel_row")
-        _, is_last_position = cyclic_counter(m, config.output_width, ends_window, name="position")
+        beat = cycle(m, "beat", run_beats, step=issue)
+        kernel_row = cycle(m, "kernel_row", config.kernel[0], step=ends_run)
+        position = cycle(m, "position", config.output_width, step=ends_window)
         slot = Signal(range(config.buffer_rows))
         oldest_slot = Signal.like(slot)
         column = Signal(columns, init=first_column)
@@ -340,10 +340,10 @@ class SlidingWindow(wiring.Component):
         above, covered_below = window_row.above, window_row.above + window_row.needed
         is_above_or_below = Signal()
         m.d.comb += [
-            ends_run.eq(issue & is_last_beat),
-            ends_window.eq(ends_run & is_last_kernel_row),
-            row_ends.eq(ends_window & is_last_position),
-            is_above_or_below.eq((kernel_row < above) | (kernel_row >= covered_below)),
+            ends_run.eq(issue & beat.is_last),
+            ends_window.eq(ends_run & kernel_row.is_last),
+            row_ends.eq(ends_window & position.is_last),
+            is_above_or_below.eq((kernel_row.number < above) | (kernel_row.number >= covered_below)),
             read.addr.eq(self._address(slot, column)),
         ]
         with m.If(issue):
@@ -384,10 +384,10 @@ class SlidingWindow(wiring.Component):
             {field: range(max(getattr(row, field) for row in rows) + 1) for field in WindowRow._fields}
         )
         current = Signal(layout, init=rows[0]._asdict())
-        number, _ = cyclic_counter(m, len(rows), advance, name="window_row")
+        window_row = cycle(m, "window_row", len(rows), step=advance)
         with m.If(advance):
             m.d.sync += current.eq(layout.const(usual._asdict()))
-            with m.Switch(number):
+            with m.Switch(window_row.number):
                 for before, row in enumerate((*rows[1:], rows[0])):
                     if row != usual:
                         with m.Case(before):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Module, Shape, ShapeLike, Signal, Value, ValueLike, signed, unsigned
+from amaranth.hdl import Cat, Module, Shape, ShapeLike, Signal, Value, ValueLike, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -30,6 +30,11 @@ def element_shape(number_format: NumberFormat) -> Shape:
 def lanes_of(number_format: NumberFormat, lanes: int) -> data.ArrayLayout:
     """The payload of a stream: `lanes` elements, lane 0 in the lowest bits."""
     return data.ArrayLayout(element_shape(number_format), lanes)
+
+
+def integer_of(word: Value, number_format: NumberFormat) -> Value:
+    """The integer that a word stands for; a bipolar bit becomes -1 or +1."""
+    return Cat(1, ~word).as_signed() if number_format.is_bipolar else word
 
 
 class Tagged(wiring.Signature):

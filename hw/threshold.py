@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.cyclic_rom import CyclicRom, CyclicRomConfig
+from karui.hw.elementwise import Elementwise
 from karui.hw.ladder_search import LadderSearch, LadderSearchConfig
-from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, Tagged, delayed, lanes_of
+from karui.hw.stream import FIFO_LATENCY, Tagged, delayed, integer_of, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
 from karui.sw.numerics import NumberFormat, format_for_range, pack, signed, to_integers
 
@@ -181,7 +182,7 @@ class ThresholdPipeline(wiring.Component):
         levels: list[Value] = []
         for lane in range(config.lanes):
             reached = Signal(count, name=f"reached_{lane}", reset_less=True)
-            value = _integer(self.i.payload[lane], config.input_format)
+            value = integer_of(self.i.payload[lane], config.input_format)
             m.d.sync += reached.eq(Cat(value >= thresholds[lane][level] for level in range(count)))
             level = reached if count == 1 else Signal(range(count + 1), name=f"level_{lane}", reset_less=True)
             if count > 1:
@@ -199,7 +200,7 @@ class ThresholdPipeline(wiring.Component):
         for lane in range(config.lanes):
             m.submodules[f"lane_{lane}"] = search = LadderSearch(config.search(lane))
             m.d.comb += [
-                search.i.payload.value.eq(_integer(self.i.payload[lane], config.input_format)),
+                search.i.payload.value.eq(integer_of(self.i.payload[lane], config.input_format)),
                 search.i.payload.fold.eq(fold),
                 search.i.valid.eq(self.i.valid),
             ]
@@ -207,61 +208,17 @@ class ThresholdPipeline(wiring.Component):
         return levels
 
 
-class Threshold(wiring.Component):
-    """A stage of its own: a `ThresholdPipeline` between streams.
-
-    Latency ``config.latency + 2`` cycles, throughput a beat a cycle.
+class Threshold(Elementwise):
+    """A stage of its own: a `ThresholdPipeline` between streams; see `Elementwise`.
 
     Parameters
     ----------
     config : ThresholdConfig
         With a period of 1.
-
-    Members
-    -------
-    i : In(stream)
-        Values, `lanes` channels a beat.
-    o : Out(stream)
-        Levels, likewise.
     """
 
-    i: stream.Interface
-    o: stream.Interface
-
     def __init__(self, config: ThresholdConfig) -> None:
-        if config.period != 1:
-            raise ValueError(f"a stream's beats may follow one another: period must be 1, not {config.period}")
-        self.config = config
-        super().__init__(
-            {
-                "i": In(stream.Signature(lanes_of(config.input_format, config.lanes))),
-                "o": Out(stream.Signature(lanes_of(config.output_format, config.lanes))),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        config = self.config
-        m.submodules.pipeline = pipeline = ThresholdPipeline(config)
-        m.submodules.output = output = ElasticOutput(
-            ElasticOutputConfig(payload=lanes_of(config.output_format, config.lanes), period=1, latency=config.latency)
-        )
-        accept = Signal()
-        m.d.comb += [
-            accept.eq(self.i.valid & output.credit),
-            self.i.ready.eq(output.credit),
-            output.reserve.eq(accept),
-            pipeline.i.payload.eq(self.i.payload),
-            pipeline.i.valid.eq(accept),
-        ]
-        wiring.connect(m, pipeline.o, output.i)
-        wiring.connect(m, output.o, wiring.flipped(self.o))
-        return m
-
-
-def _integer(word: Value, number_format: NumberFormat) -> Value:
-    """The integer that a word stands for; a bipolar bit becomes -1 or +1."""
-    return Cat(1, ~word).as_signed() if number_format.is_bipolar else word
+        super().__init__(config, ThresholdPipeline(config))
 
 
 def _as_integer(number_format: NumberFormat) -> NumberFormat:

@@ -11,7 +11,7 @@ from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.cyclic_counter import cyclic_counter
+from karui.hw.counters import cycle
 from karui.hw.skid_buffer import SkidBuffer
 from karui.hw.stream import lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
@@ -129,14 +129,14 @@ class WidthConverter(wiring.Component):
         pieces = self.config.lanes_out // self.config.lanes_in
         incoming = self.i.payload.as_value()
         transfer = Signal()
-        _, is_last = cyclic_counter(m, pieces, transfer, name="piece")
+        piece = cycle(m, "piece", pieces, step=transfer)
         # The earlier pieces shift on their own, so that collecting goes on while the output waits.
         earlier = Signal(len(incoming) * (pieces - 1), reset_less=True)
         whole = Signal(len(incoming) * pieces, reset_less=True)
         full = Signal()
 
         m.d.comb += [
-            self.i.ready.eq(~(is_last & full)),
+            self.i.ready.eq(~(piece.is_last & full)),
             transfer.eq(self.i.valid & self.i.ready),
             self.o.valid.eq(full),
             self.o.payload.as_value().eq(whole),
@@ -147,7 +147,7 @@ class WidthConverter(wiring.Component):
             m.d.sync += whole.eq(Cat(earlier, incoming))
         with m.If(transfer):
             m.d.sync += earlier.eq(Cat(earlier, incoming)[len(incoming) :])
-        with m.If(transfer & is_last):
+        with m.If(transfer & piece.is_last):
             m.d.sync += full.eq(1)
 
     def _narrow(self, m: Module) -> None:
@@ -155,7 +155,7 @@ class WidthConverter(wiring.Component):
         incoming = self.i.payload.as_value()
         outgoing = self.o.payload.as_value()
         sent = Signal()
-        _, is_last = cyclic_counter(m, pieces, sent, name="piece")
+        piece = cycle(m, "piece", pieces, step=sent)
         held = Signal(len(incoming), reset_less=True)
         held_valid = Signal()
         sending = Signal(len(incoming), reset_less=True)
@@ -169,14 +169,14 @@ class WidthConverter(wiring.Component):
         ]
         with m.If(sent):
             m.d.sync += sending.eq(sending >> len(outgoing))
-        with m.If(sent & is_last):
+        with m.If(sent & piece.is_last):
             m.d.sync += sending_valid.eq(0)
         with m.If(~held_valid):
             m.d.sync += [
                 held.eq(incoming),
                 held_valid.eq(self.i.valid),
             ]
-        with m.Elif(~sending_valid | (sent & is_last)):
+        with m.Elif(~sending_valid | (sent & piece.is_last)):
             m.d.sync += [
                 sending.eq(held),
                 sending_valid.eq(1),

@@ -1,0 +1,96 @@
+"""A fixed-latency pipeline as a stage of its own, between streams."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from karui.hw.stream import ElasticOutput, ElasticOutputConfig, lanes_of
+from karui.sw.numerics import NumberFormat
+
+
+class ElementwiseConfig(Protocol):
+    """What the parameters of a pipeline that keeps the shape of its beats tell."""
+
+    @property
+    def lanes(self) -> int:
+        """Channels a beat."""
+
+    @property
+    def input_format(self) -> NumberFormat:
+        """Format of an element that goes in."""
+
+    @property
+    def output_format(self) -> NumberFormat:
+        """Format of an element that comes out."""
+
+    @property
+    def latency(self) -> int:
+        """Cycles of the pipeline."""
+
+    @property
+    def period(self) -> int:
+        """Least number of cycles between two beats."""
+
+
+class Elementwise(wiring.Component):
+    """Streams around a pipeline: a beat goes in when its result has a place to go to.
+
+    Latency ``config.latency + 2`` cycles, throughput a beat a cycle.
+
+    Parameters
+    ----------
+    config : ElementwiseConfig
+        With a period of 1.
+    pipeline : Component
+        With members ``i`` and ``o``, both `Tagged`.
+
+    Members
+    -------
+    i : In(stream)
+        Values, `lanes` channels a beat.
+    o : Out(stream)
+        Results, likewise.
+
+    Raises
+    ------
+    ValueError
+        If the period is not 1.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, config: ElementwiseConfig, pipeline: wiring.Component) -> None:
+        if config.period != 1:
+            raise ValueError(f"a stream's beats may follow one another: period must be 1, not {config.period}")
+        self.pipeline = pipeline
+        self._latency = config.latency
+        self._results = lanes_of(config.output_format, config.lanes)
+        super().__init__(
+            {
+                "i": In(stream.Signature(lanes_of(config.input_format, config.lanes))),
+                "o": Out(stream.Signature(self._results)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.pipeline = pipeline = self.pipeline
+        m.submodules.output = output = ElasticOutput(
+            ElasticOutputConfig(payload=self._results, period=1, latency=self._latency)
+        )
+        accept = Signal()
+        m.d.comb += [
+            accept.eq(self.i.valid & output.credit),
+            self.i.ready.eq(output.credit),
+            output.reserve.eq(accept),
+            pipeline.i.payload.eq(self.i.payload),
+            pipeline.i.valid.eq(accept),
+        ]
+        wiring.connect(m, pipeline.o, output.i)
+        wiring.connect(m, output.o, wiring.flipped(self.o))
+        return m
