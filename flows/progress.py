@@ -39,10 +39,10 @@ def stage_display(name: str) -> Iterator[StageDisplay]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield StageDisplay(progress)
 
 
 def done(stage: str, text: str) -> None:
     """Say what a stage found."""
-    console.print(f"[bold green]✓[/bold green] [bold]{stage:<10}[/bold] {text}", highlight=False)
+    console.print(f"[bold green]✓[/bold green] [bold]{stage:<10}[/bold] {text}", highlight=False, soft_wrap=True)
