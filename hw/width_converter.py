@@ -58,7 +58,7 @@ class WidthConverterConfig:
         if self.lanes_out >= self.lanes_in:
             accepted = consecutive(arrivals)
             pieces = self.lanes_out // self.lanes_in
-            return Schedule(accepted=accepted, departures=accepted[pieces - 1 :: pieces] + 1)
+            return Schedule(accepted=accepted, departures=accepted[pieces - 1 :: pieces] + min(pieces, 2))
         # A beat waits in the holding register for the one before it to be sent piece by piece.
         pieces = self.lanes_in // self.lanes_out
         pace = np.arange(len(arrivals), dtype=np.int64) * pieces
@@ -97,8 +97,8 @@ class WidthConverter(wiring.Component):
     Members
     -------
     i, o : stream of `lanes_in` and `lanes_out` elements
-        Latency from the last element of an output beat: 1 cycle where the stream widens, 2 where it narrows, 3 where
-        it is shifted. Throughput: one beat a cycle on the narrower side.
+        Latency from the last element of an output beat: 2 cycles where the stream widens or narrows, 3 where it is
+        shifted. Throughput: one beat a cycle on the narrower side.
     """
 
     def __init__(self, config: WidthConverterConfig) -> None:
@@ -128,26 +128,32 @@ class WidthConverter(wiring.Component):
     def _widen(self, m: Module) -> None:
         pieces = self.config.lanes_out // self.config.lanes_in
         incoming = self.i.payload.as_value()
-        transfer = Signal()
-        piece = cycle(m, "piece", pieces, step=transfer)
+        # The newest piece has a register of its own: what moves the wide registers then depends on registers here, not
+        # on the stream before, whose way is long enough for the few bits of a piece alone.
+        piece = Signal(len(incoming), reset_less=True)
+        piece_valid = Signal()
+        shift = Signal()
+        is_last = cycle(m, "piece", pieces, step=shift).is_last
         # The earlier pieces shift on their own, so that collecting goes on while the output waits.
         earlier = Signal(len(incoming) * (pieces - 1), reset_less=True)
         whole = Signal(len(incoming) * pieces, reset_less=True)
         full = Signal()
 
         m.d.comb += [
-            self.i.ready.eq(~(piece.is_last & full)),
-            transfer.eq(self.i.valid & self.i.ready),
+            shift.eq(piece_valid & ~(is_last & full)),
+            self.i.ready.eq(~(piece_valid & is_last & full)),
             self.o.valid.eq(full),
             self.o.payload.as_value().eq(whole),
         ]
+        with m.If(self.i.ready):
+            m.d.sync += [piece.eq(incoming), piece_valid.eq(self.i.valid)]
         with m.If(self.o.ready):
             m.d.sync += full.eq(0)
         with m.If(~full):
-            m.d.sync += whole.eq(Cat(earlier, incoming))
-        with m.If(transfer):
-            m.d.sync += earlier.eq(Cat(earlier, incoming)[len(incoming) :])
-        with m.If(transfer & piece.is_last):
+            m.d.sync += whole.eq(Cat(earlier, piece))
+        with m.If(shift):
+            m.d.sync += earlier.eq(Cat(earlier, piece)[len(incoming) :])
+        with m.If(shift & is_last):
             m.d.sync += full.eq(1)
 
     def _narrow(self, m: Module) -> None:
