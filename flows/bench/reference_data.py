@@ -8,7 +8,7 @@ from pathlib import Path
 from karui.sw.data.dataset import Dataset, MissingDataError
 from karui.sw.data.datasets import DATA_DIR_VARIABLE, load
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
+SHARED = Path("../shared")
 
 
 def reference_vectors(name: str) -> Path:
