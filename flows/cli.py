@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
+from typer.exceptions import TyperException
 
 from karui.flows import run_stages
 from karui.flows.bench.benchmark import BenchmarkMissed
@@ -127,6 +129,24 @@ def compile_(
     run_stages.compile_(build_folder, settings, data_dir)
 
 
+@app.command("import")
+def import_(
+    model: Annotated[Path, typer.Argument(help="ONNX file: QONNX or FINN-ONNX.", metavar="FILE.onnx")],
+    out: Annotated[Path | None, typer.Option("--out", help="Build folder; out/FILE unless given.")] = None,
+    inputs: Annotated[
+        Path | None, typer.Option("--inputs", help="Frames to simulate, .npy (n, H, W, C); random ones unless given.")
+    ] = None,
+    device: Device = None,
+    clock: Clock = None,
+    interval: Interval = None,
+    frame_rate: FrameRate = None,
+    fit: Fit = False,
+) -> None:
+    """Import a network that another toolkit trained: a build folder for `simulate` and `synthesize`."""
+    settings = _with_hardware(Settings(recipe=str(model)), device, clock, interval, frame_rate, fit, None, None)
+    run_stages.import_(_folder(settings, out), settings, model, inputs)
+
+
 @app.command()
 def simulate(
     folder: Folder,
@@ -198,11 +218,14 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         error_console.print("[bold red]stopped[/bold red]: what is complete stays; run the command again to go on")
         sys.exit(130)
+    except TyperException as error:
+        error_console.print(f"[bold red]error[/bold red]: {escape(_usage(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
     except TimingMissed as error:
-        error_console.print(f"[bold red]timing missed[/bold red]: {error}", highlight=False)
+        error_console.print(f"[bold red]timing missed[/bold red]: {escape(str(error))}", highlight=False)
         sys.exit(2)
     except _CLEAR_ERRORS as error:
-        error_console.print(f"[bold red]error[/bold red]: {error}", highlight=False, soft_wrap=True)
+        error_console.print(f"[bold red]error[/bold red]: {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
@@ -222,6 +245,13 @@ _CLEAR_ERRORS = (
     YosysError,
     OSError,
 )
+
+
+def _usage(error: TyperException) -> str:
+    """A wrong command line in one line, with the command that explains the right one."""
+    context = getattr(error, "ctx", None)
+    hint = "" if context is None else f"; `{context.command_path} --help` explains it"
+    return " ".join(f"{error.format_message().rstrip('.')}{hint}".split())
 
 
 def _folder(settings: Settings, out: Path | None) -> BuildFolder:

@@ -44,8 +44,8 @@ def compare_files(graph: Path, inputs: Path, outputs: Path) -> str:
     """
     folder = graph / "design" if (graph / "design" / "graph.json").is_file() else graph
     network = load_graph(folder)
-    frames = _frames(inputs, "inputs", network.inputs[network.input_name].shape)
-    words = _frames(outputs, "outputs", network.tensors[network.output_name].shape)
+    frames = load_frames(inputs, "inputs", network.inputs[network.input_name].shape)
+    words = load_frames(outputs, "outputs", network.tensors[network.output_name].shape)
     if len(frames) != len(words):
         raise ValueError(f"{inputs} has {len(frames)} frames, {outputs} has {len(words)}: they must be as many")
     return _compare(network, frames, words)
@@ -69,7 +69,14 @@ def _compare(network: Graph, frames: npt.NDArray[Any], words: npt.NDArray[Any]) 
     )
 
 
-def _frames(path: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def load_frames(path: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Frames of a shape from a ``.npy`` file, or from the array of a name in a ``.npz`` file.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, damaged, or has frames of another size.
+    """
     if not path.is_file():
         raise ValueError(f"there is no file {path}")
     try:

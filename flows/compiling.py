@@ -75,7 +75,7 @@ def run_compile(
             f"the integer graph differs from the network on {agreement.mismatches} of {agreement.images} test images: "
             "nothing was generated; this is a fault of karui's lowering, please report it with the checkpoint"
         )
-    design = Design.create(lowered.graph, folder.design, _rate(settings).fold(lowered.graph))
+    design = Design.create(lowered.graph, folder.design, rate_of(settings).fold(lowered.graph))
     _save_vectors(folder.vectors, dataset, agreement)
     result = {
         **_accuracy(dataset, agreement),
@@ -127,7 +127,8 @@ def _layer(stage: Stage, accelerator: Accelerator) -> dict[str, Any]:
     }
 
 
-def _rate(settings: Settings) -> Rate:
+def rate_of(settings: Settings) -> Rate:
+    """The rate that a build's settings ask for."""
     hardware = settings.hardware
     return Rate(
         initiation_interval=hardware.initiation_interval,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from karui.flows.build_folder import BuildFolder
 from karui.flows.compiling import run_compile
+from karui.flows.importing import run_import
 from karui.flows.progress import console, done, stage_display
 from karui.flows.report.html import write_report
 from karui.flows.settings import Settings
@@ -41,6 +42,19 @@ def compile_(folder: BuildFolder, settings: Settings, data_dir: Path | None) -> 
     done(
         "compile",
         f"golden = network on {proof['images']:,} images; initiation interval "
+        f"{predicted['initiation_interval']['max']:.0f}, latency {predicted['latency']['max']:.0f} cycles predicted",
+    )
+
+
+def import_(folder: BuildFolder, settings: Settings, model: Path, inputs: Path | None) -> None:
+    """Stage import."""
+    with stage_display("import") as display:
+        display.line(f"{model.name} to RTL")
+        result = run_import(folder, settings, model, inputs=inputs)
+    predicted = result["predicted"]
+    done(
+        "import",
+        f"{result['dialect']}, {len(result['layers'])} engines; initiation interval "
         f"{predicted['initiation_interval']['max']:.0f}, latency {predicted['latency']['max']:.0f} cycles predicted",
     )
 
