@@ -50,7 +50,7 @@ class PlayedDesign:
         compared = (
             equal(f"{label}: words compared", result.words, words),
             equal(f"{label}: words that differ from the golden model", result.mismatches, 0),
-            equal(f"{label}: what went wrong", result.failure(), ""),
+            equal(f"{label}: failed checks", result.failure() or "none", "none"),
         )
         if result.initiation_interval is None or result.latency is None:
             return compared
