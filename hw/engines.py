@@ -110,18 +110,7 @@ def _(op: ir.Requantize, stage: Stage, fold: Fold) -> Engine:
 
 @engine.register
 def _(op: ir.SlidingWindow, stage: Stage, fold: Fold) -> Engine:
-    height, width, channels = stage.source.shape
-    config = SlidingWindowConfig(
-        element=stage.source.number_format,
-        height=height,
-        width=width,
-        channels=channels,
-        lanes=fold.simd,
-        kernel=op.kernel,
-        stride=op.stride,
-        padding=op.padding,
-        pad_value=op.pad_value,
-    )
+    config = SlidingWindowConfig.for_node(op, stage.source, fold.simd)
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
 
 

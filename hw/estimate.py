@@ -11,6 +11,7 @@ from functools import singledispatch
 
 from karui.hw.matrix_vector import pe_groups
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS
+from karui.hw.sliding_window import SlidingWindowConfig
 from karui.hw.stages import Stage
 from karui.sw.ir import ArgMax, MatrixVector, MaxPool, Op, Requantize, SlidingWindow, Threshold
 
@@ -126,11 +127,8 @@ def _(op: SlidingWindow, stage: Stage, fold: Fold) -> int:
 
 @cost.register
 def _(op: SlidingWindow, stage: Stage, fold: Fold) -> Resources:
-    _, width, channels = stage.source.shape
-    rows = op.kernel[0] + op.stride[0]
-    return Resources(luts=180) + memory_cost(
-        rows * width * channels // fold.simd, _width(stage, fold.simd), distributed=DISTRIBUTED_RAM_WORDS
-    )
+    words = SlidingWindowConfig.for_node(op, stage.source, fold.simd).buffer_words
+    return Resources(luts=180) + memory_cost(words, _width(stage, fold.simd), distributed=DISTRIBUTED_RAM_WORDS)
 
 
 @cycles.register(Threshold)

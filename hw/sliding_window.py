@@ -16,6 +16,7 @@ from karui.hw.counters import cycle
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, Storage, ram_attributes, resolve
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
+from karui.sw import ir
 from karui.sw.numerics import NumberFormat, pack, to_integers
 
 READ_LATENCY = 2
@@ -108,6 +109,22 @@ class SlidingWindowConfig:
                 raise ValueError(f"padding {self.padding} needs a pad_value")
             if not self.element.admits(np.array([self.pad_value])):
                 raise ValueError(f"pad_value {self.pad_value} is no word of the number format {self.element}")
+
+    @classmethod
+    def for_node(cls, op: ir.SlidingWindow, feature_map: ir.Tensor, lanes: int) -> SlidingWindowConfig:
+        """The parameters that compute a node of the graph, `lanes` channels a beat."""
+        height, width, channels = feature_map.shape
+        return cls(
+            element=feature_map.number_format,
+            height=height,
+            width=width,
+            channels=channels,
+            lanes=lanes,
+            kernel=op.kernel,
+            stride=op.stride,
+            padding=op.padding,
+            pad_value=op.pad_value,
+        )
 
     @property
     def output_height(self) -> int:
