@@ -84,12 +84,11 @@ class BuildFolder:
         """
         document = self._document(stage)
         if document is None:
-            raise BuildError(f"{self.path} has no {stage}.json: run `karui {command_of(stage)} {self.path}` first")
+            raise BuildError(f"{self.path} has no {stage}.json: run `{self.command(stage)}` first")
         changed = self._changed(document)
         if changed:
             raise BuildError(
-                f"{changed[0]} has changed since {stage}.json was written: run `karui {command_of(stage)} {self.path}` "
-                "again"
+                f"{changed[0]} has changed since {stage}.json was written: run `{self.command(stage)}` again"
             )
         result: dict[str, Any] = document["result"]
         return result
@@ -99,6 +98,16 @@ class BuildFolder:
         document = self._document(stage)
         names = {str(path.relative_to(self.path)) for path in inputs}
         return document is not None and set(document["inputs"]) == names and not self._changed(document)
+
+    def command(self, stage: str) -> str:
+        """The command that does a stage."""
+        if stage != "train":
+            return f"karui {'simulate --netlist' if stage == 'netlist' else stage} {self.path}"
+        try:
+            recipe = json.loads(self.settings.read_text())["recipe"]
+        except (OSError, ValueError, KeyError, TypeError):
+            recipe = "RECIPE"
+        return f"karui train {recipe} --out {self.path}"
 
     def _document(self, stage: str) -> dict[str, Any] | None:
         path = self.record(stage)
@@ -113,11 +122,6 @@ class BuildFolder:
     def _changed(self, document: Mapping[str, Any]) -> list[Path]:
         paths = {self.path / name: digest for name, digest in document["inputs"].items()}
         return [path for path, digest in paths.items() if not path.is_file() or sha256(path) != digest]
-
-
-def command_of(stage: str) -> str:
-    """The command that does a stage."""
-    return "simulate --netlist" if stage == "netlist" else stage
 
 
 def sha256(path: Path) -> str:

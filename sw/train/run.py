@@ -1,5 +1,6 @@
 """Training of a recipe from its seed to the network that ships."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -10,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from karui.sw.configuration import ConfigurationError
 from karui.sw.data.dataset import Dataset
 from karui.sw.data.datasets import load
 from karui.sw.models.binary_connect import BinaryConnectConfig
+from karui.sw.models.bnn import BinaryCNNConfig
 from karui.sw.models.build import build_model
 from karui.sw.models.teacher import build_teacher
 from karui.sw.train.batch_norm import reestimate_batch_norm
@@ -74,6 +77,7 @@ def train_recipe(
         Called after every epoch of the network and of its teacher.
     """
     dataset = load(recipe.data.name, data_dir)
+    check_shapes(recipe, dataset)
     images, labels = tensors(dataset.train_images, dataset.train_labels)
     trainable = recipe.model
     if isinstance(trainable, BinaryConnectConfig):
@@ -87,6 +91,29 @@ def train_recipe(
             return _finish_binary_connect(recipe, model, trainable, dataset, images)
         accuracies = {"model": held_out_accuracy(model, dataset)}
         return TrainedRecipe(recipe=recipe, model=model, provenance=dataset.provenance, accuracies=accuracies)
+
+
+def check_shapes(recipe: TrainingRecipe, dataset: Dataset) -> None:
+    """Refuse a network whose input or output does not fit the data.
+
+    Raises
+    ------
+    ConfigurationError
+        Naming the key of the recipe's [model] section and the value that fits.
+    """
+    image, model = dataset.image_shape, recipe.model
+    key, value, fitting = (
+        ("image", list(model.image), list(image))
+        if isinstance(model, BinaryCNNConfig)
+        else ("in_features", model.in_features, math.prod(image))
+    )
+    wrong = [(key, value, fitting), ("classes", model.classes, len(dataset.classes))]
+    for name, given, due in wrong:
+        if given != due:
+            raise ConfigurationError(
+                f"recipe {recipe.name}, [model]: {name} = {given} does not fit {dataset.name} (images of "
+                f"{' x '.join(map(str, image))}, {len(dataset.classes)} classes); set {name} = {due}"
+            )
 
 
 def save_trained(path: Path, trained: TrainedRecipe) -> None:
