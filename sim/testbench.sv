@@ -121,7 +121,7 @@ module karui_testbench #(
                     if (s_next_beat == S_BEATS - 1) s_next_frame <= s_next_frame + 1;
                 end
             end
-            if (s_valid || m_axis_tvalid || m_frame != s_next_frame) s_rest <= 0;
+            if (s_may_load || s_valid || m_axis_tvalid || m_frame != s_next_frame) s_rest <= 0;
             else if (s_rest != REST) s_rest <= s_rest + 1;
             if (s_valid && s_ready && s_beat == 0) $fdisplay(log, "start %0d %0d", s_frame, cycle);
         end

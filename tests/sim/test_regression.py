@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from karui.hw.manifest import CycleRange
+from karui.hw.manifest import CycleRange, Manifest, Predicted, StreamPort
 from karui.sim.regression import run_regression
-from karui.sim.results import Mismatch
+from karui.sim.results import Mismatch, RegressionResult
 from karui.sim.simulate import SimulationError
+from karui.sim.stream_bench import run_stream_bench
+from karui.sw.numerics import unsigned
 
 MakeInverter = Callable[[str], Path]
 Frames = npt.NDArray[Any]
@@ -46,6 +49,30 @@ def test_pauses_slow_the_design_down_and_differ_by_seed(make_inverter: MakeInver
     ]
     assert cycles[0] == cycles[1] != cycles[2]
     assert min(cycles) > 20 * 12 + 150  # back to back plus the watch for surplus words
+
+
+@pytest.mark.parametrize("run", [run_regression, run_stream_bench])
+def test_frames_of_one_beat_find_the_pipeline_empty(
+    run: Callable[..., RegressionResult], inverter_frames: Frames, tmp_path: Path
+) -> None:
+    """A latency measured behind another frame would be 5 cycles more: the design takes two frames at once."""
+    shutil.copy(Path(__file__).parent / "fixtures" / "single_beat.v", tmp_path)
+    port = StreamPort.for_frames(shape=(1,), number_format=unsigned(8), lanes=1)
+    Manifest(
+        name="single",
+        top="accelerator",
+        sources=("single_beat.v",),
+        memories=(),
+        input=port,
+        output=port,
+        predicted=Predicted(initiation_interval=CycleRange.fixed(5), latency=CycleRange.fixed(6)),
+    ).save(tmp_path)
+    frames = inverter_frames.reshape(-1, 1)
+    options = {} if run is run_regression else {"protocol": False}
+    result = run(tmp_path, frames, 255 - frames, latency_frames=10, **options)
+    assert result.passed, result.failure()
+    assert result.latency == CycleRange.fixed(6)
+    assert result.initiation_interval == CycleRange.fixed(5)
 
 
 def test_environment_of_other_simulations_is_ignored(
