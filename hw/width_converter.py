@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from karui.hw.counters import cycle
 from karui.hw.skid_buffer import SkidBuffer
-from karui.hw.stream import lanes_of
+from karui.hw.stream import delayed, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
 from karui.sw.numerics import NumberFormat
 
@@ -58,7 +58,7 @@ class WidthConverterConfig:
         if self.lanes_out >= self.lanes_in:
             accepted = consecutive(arrivals)
             pieces = self.lanes_out // self.lanes_in
-            return Schedule(accepted=accepted, departures=accepted[pieces - 1 :: pieces] + min(pieces, 2))
+            return Schedule(accepted=accepted, departures=accepted[pieces - 1 :: pieces] + min(pieces, 3))
         # A beat waits in the holding register for the one before it to be sent piece by piece.
         pieces = self.lanes_in // self.lanes_out
         pace = np.arange(len(arrivals), dtype=np.int64) * pieces
@@ -97,8 +97,8 @@ class WidthConverter(wiring.Component):
     Members
     -------
     i, o : stream of `lanes_in` and `lanes_out` elements
-        Latency from the last element of an output beat: 2 cycles where the stream widens or narrows, 3 where it is
-        shifted. Throughput: one beat a cycle on the narrower side.
+        Latency from the last element of an output beat: 2 cycles where the stream narrows or doubles, 3 where it widens
+        more or is shifted. Throughput: one beat a cycle on the narrower side.
     """
 
     def __init__(self, config: WidthConverterConfig) -> None:
@@ -128,12 +128,17 @@ class WidthConverter(wiring.Component):
     def _widen(self, m: Module) -> None:
         pieces = self.config.lanes_out // self.config.lanes_in
         incoming = self.i.payload.as_value()
-        # The newest piece has a register of its own: what moves the wide registers then depends on registers here, not
-        # on the stream before, whose way is long enough for the few bits of a piece alone.
+        # The newest piece has a register of its own, and the wide registers move on one bit straight from a register:
+        # neither the stream before nor any logic is on the long way to all of their enables. For two pieces there is
+        # no cycle left for that.
         piece = Signal(len(incoming), reset_less=True)
         piece_valid = Signal()
         shift = Signal()
         is_last = cycle(m, "piece", pieces, step=shift).is_last
+        shift_delay = 1 if pieces > 2 else 0
+        moves = delayed(m, shift, shift_delay, name="moves", control=True)
+        completes = delayed(m, shift & is_last, shift_delay, name="completes", control=True)
+        newest = delayed(m, piece, shift_delay, name="newest")
         # The earlier pieces shift on their own, so that collecting goes on while the output waits.
         earlier = Signal(len(incoming) * (pieces - 1), reset_less=True)
         whole = Signal(len(incoming) * pieces, reset_less=True)
@@ -150,10 +155,10 @@ class WidthConverter(wiring.Component):
         with m.If(self.o.ready):
             m.d.sync += full.eq(0)
         with m.If(~full):
-            m.d.sync += whole.eq(Cat(earlier, piece))
-        with m.If(shift):
-            m.d.sync += earlier.eq(Cat(earlier, piece)[len(incoming) :])
-        with m.If(shift & is_last):
+            m.d.sync += whole.eq(Cat(earlier, newest))
+        with m.If(moves):
+            m.d.sync += earlier.eq(Cat(earlier, newest)[len(incoming) :])
+        with m.If(completes):
             m.d.sync += full.eq(1)
 
     def _narrow(self, m: Module) -> None:

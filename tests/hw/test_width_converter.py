@@ -5,7 +5,18 @@ from karui.hw.width_converter import WidthConverter, WidthConverterConfig
 from karui.sim.stream_testbench import Pattern, run_stream
 from karui.sw.numerics import BIPOLAR, signed, unsigned
 
-SHAPES = [(12, 3, 3), (12, 1, 12), (12, 12, 1), (12, 2, 4), (24, 8, 2), (24, 8, 4), (42, 6, 7), (30, 15, 2), (4, 4, 4)]
+SHAPES = [
+    (12, 3, 3),
+    (18, 2, 6),
+    (12, 1, 12),
+    (12, 12, 1),
+    (12, 2, 4),
+    (24, 8, 2),
+    (24, 8, 4),
+    (42, 6, 7),
+    (30, 15, 2),
+    (4, 4, 4),
+]
 FRAMES = 4
 
 
