@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-STAGES = ("train", "compile", "simulate", "netlist")
+_SYNTHESIZE = "synthesize-"
 
 
 class BuildError(RuntimeError):
@@ -93,16 +93,14 @@ class BuildFolder:
         result: dict[str, Any] = document["result"]
         return result
 
-    def is_done(self, stage: str, *, inputs: Iterable[Path]) -> bool:
-        """Whether a stage was done from just these files as they are now."""
-        document = self._document(stage)
-        names = {str(path.relative_to(self.path)) for path in inputs}
-        return document is not None and set(document["inputs"]) == names and not self._changed(document)
-
     def command(self, stage: str) -> str:
         """The command that does a stage."""
+        if stage == "netlist":
+            return f"karui simulate {self.path} --netlist"
+        if stage.startswith(_SYNTHESIZE):
+            return f"karui synthesize {self.path} --device {stage.removeprefix(_SYNTHESIZE)}"
         if stage != "train":
-            return f"karui {'simulate --netlist' if stage == 'netlist' else stage} {self.path}"
+            return f"karui {stage} {self.path}"
         try:
             recipe = json.loads(self.settings.read_text())["recipe"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -122,6 +120,11 @@ class BuildFolder:
     def _changed(self, document: Mapping[str, Any]) -> list[Path]:
         paths = {self.path / name: digest for name, digest in document["inputs"].items()}
         return [path for path, digest in paths.items() if not path.is_file() or sha256(path) != digest]
+
+
+def synthesis_stage(device: str) -> str:
+    """Name of the stage that synthesizes for a device; a folder may have several."""
+    return f"{_SYNTHESIZE}{device}"
 
 
 def sha256(path: Path) -> str:

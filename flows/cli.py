@@ -19,6 +19,7 @@ from karui.flows.compare import ComparisonFailed, compare_files
 from karui.flows.design import Design
 from karui.flows.progress import console, error_console
 from karui.flows.recipe import UnknownRecipe, find_recipe, recipe_names
+from karui.flows.report.results import find_checkout, keep, update_readme
 from karui.flows.settings import Settings
 from karui.flows.simulating import Mismatch
 from karui.flows.synthesize import PlaceAndRouteFailed, TimingMissed
@@ -94,11 +95,11 @@ def build(
     settings = Settings(recipe=recipe, seed=seed, retrain=retrain, hardware=find_recipe(recipe).hardware)
     settings = _with_hardware(settings, device, clock, interval, frame_rate, fit, images, seeds)
     folder = _folder(settings, out)
+    if record and record_to is None:
+        find_checkout(Path.cwd())
     run_stages.build(folder, settings, data_dir)
     if record or record_to is not None:
-        from karui.flows.results import record as keep
-
-        console.print(f"recorded in {keep(folder.path, record_to)}")
+        console.print(f"recorded in {keep(folder.path, record_to)}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -176,6 +177,14 @@ def synthesize(folder: Folder, device: Device = None, clock: Clock = None, seeds
 def report(folder: Folder) -> None:
     """Write report.html and report.json of a build folder."""
     run_stages.report(_existing(folder)[0])
+
+
+@app.command()
+def table() -> None:
+    """Write the README's table of recipes anew from the recorded builds (in a checkout)."""
+    checkout = find_checkout(Path.cwd())
+    changed = update_readme(checkout)
+    console.print(f"{checkout / 'README.md'}: {'table written' if changed else 'table was up to date'}")
 
 
 @app.command()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from karui.flows.build_folder import BuildFolder
+from karui.flows.build_folder import BuildFolder, synthesis_stage
 from karui.flows.design import Design, budget
 from karui.flows.settings import Settings
-from karui.flows.synthesize import DesignTooLarge, SynthesisResult, find_device
+from karui.flows.synthesize import DesignTooLarge, SynthesisResult, TimingMissed, find_device
+from karui.flows.synthesize.result import RESULT_NAME
 from karui.hw.folding import FoldingError, fold_for_budget
 
 
@@ -30,13 +31,23 @@ def run_synthesize(
     folder.result("compile")
     design = Design.load(folder.design)
     hardware = settings.hardware
-    target = folder.synthesis(find_device(hardware.device).name)
+    device = find_device(hardware.device).name
+    target = folder.synthesis(device)
+    folder.begin(synthesis_stage(device))
+    missed: TimingMissed | None = None
     try:
-        return design.synthesize(
-            hardware.device, clock_mhz=hardware.clock_mhz, seeds=hardware.seeds, folder=target, progress=progress
+        result = design.synthesize(
+            device, clock_mhz=hardware.clock_mhz, seeds=hardware.seeds, folder=target, progress=progress
         )
+    except TimingMissed as error:
+        missed, result = error, error.result
     except DesignTooLarge as error:
-        raise TooLargeForDevice(f"{error}; {_way_out(design, hardware.device)}") from error
+        raise TooLargeForDevice(f"{error}; {_way_out(design, device)}") from error
+    summary = {"clock_mhz": hardware.clock_mhz, "timing_met": result.timing_met}
+    folder.finish(synthesis_stage(device), summary, inputs=[*design.files, target / RESULT_NAME])
+    if missed is not None:
+        raise missed
+    return result
 
 
 def _way_out(design: Design, device: str) -> str:

@@ -73,7 +73,9 @@ def assemble(folder: Path) -> Report:
         report["synthesis"] = synthesis
     if device in synthesis:
         seconds["synthesize"] = round(sum(synthesis[device]["seconds"].values()), 2)
-    if (netlist := _later(build, "netlist", missing)) is not None:
+    # There are models of the cells of ECP5 only.
+    simulable = find_device(device).family == "ecp5"
+    if simulable and (netlist := _later(build, "netlist", missing)) is not None:
         if netlist["device"] in synthesis:
             report["netlist"] = {key: netlist[key] for key in Netlist.__annotations__}
             seconds["netlist"] = netlist["seconds"]
@@ -133,9 +135,8 @@ def _synthesis(build: BuildFolder, device: str, clock_mhz: float, missing: dict[
         if summary is None:
             continue
         if name == device and summary["clock_mhz"] != clock_mhz:
-            missing[synthesis_stage(name)] = (
-                f"the synthesis for {name} is for {summary['clock_mhz']:g} MHz: run `karui synthesize {build.path}` again"
-            )
+            clock = f"{summary['clock_mhz']:g} MHz"
+            missing[synthesis_stage(name)] = f"{name} was synthesized for {clock}: run `karui synthesize {build.path}`"
             continue
         results[name] = _synthesis_entry(SynthesisResult.load(build.synthesis(name)))
     return results

@@ -14,7 +14,7 @@ BEGIN = "<!-- recipes: written by `karui table` from flows/results/*.json -->"
 END = "<!-- end of recipes -->"
 
 _HEADER = (
-    "| recipe | data | accuracy | weights | cycles a frame | frames/s | target | LUT4 | block RAMs | clock | command |\n"
+    "| recipe | data | accuracy | weights | cycles | frames/s | target | LUT4 | block RAMs | clock | command |\n"
     "|---|---|---|---|---|---|---|---|---|---|---|\n"
 )
 
