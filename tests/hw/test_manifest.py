@@ -18,9 +18,7 @@ MANIFEST = Manifest(
     memories=("weights.mem",),
     input=StreamPort.for_frames(shape=(3, 3, 2), number_format=unsigned(8), lanes=4),
     output=StreamPort.for_frames(shape=(11,), number_format=BIPOLAR, lanes=11),
-    predicted=Predicted(
-        initiation_interval=CycleRange.fixed(5), latency=CycleRange(min=7, mean=8.5, max=9)
-    ),
+    predicted=Predicted(initiation_interval=CycleRange.fixed(5), latency=CycleRange(min=7, mean=8.5, max=9)),
 )
 
 

@@ -41,14 +41,19 @@ def test_pace_is_the_designs(make_inverter: MakeInverter, inverter_frames: Frame
     assert result.latency == CycleRange.fixed(13)
 
 
-def test_pauses_slow_the_design_down_and_differ_by_seed(make_inverter: MakeInverter, inverter_frames: Frames) -> None:
+@pytest.mark.parametrize("run", [run_regression, run_stream_bench])
+def test_pauses_slow_the_design_down_and_differ_by_mode_and_seed(
+    run: Callable[..., RegressionResult], make_inverter: MakeInverter, inverter_frames: Frames
+) -> None:
     design = make_inverter("none")
-    cycles = [
-        run_regression(design, inverter_frames, 255 - inverter_frames, back_pressure="random", seed=seed).cycles
-        for seed in (0, 0, 1)
-    ]
-    assert cycles[0] == cycles[1] != cycles[2]
-    assert min(cycles) > 20 * 12 + 150  # back to back plus the watch for surplus words
+    cycles = {
+        (mode, seed): run(design, inverter_frames, 255 - inverter_frames, back_pressure=mode, seed=seed).cycles
+        for mode in ("random", "bursty")
+        for seed in (0, 3)
+    }
+    assert len(set(cycles.values())) == 4
+    assert min(cycles.values()) > 20 * 12 + 13 + 150 + 50  # what frames, latency and the watch for surplus words take
+    assert run(design, inverter_frames, 255 - inverter_frames, back_pressure="random").cycles == cycles["random", 0]
 
 
 @pytest.mark.parametrize("run", [run_regression, run_stream_bench])
