@@ -133,7 +133,7 @@ def cache_folder() -> Path:
     ToolchainError
         If the path has a space in it, with which make cannot work.
     """
-    folder = Path(os.environ.get(CACHE_VARIABLE, "out/.cache")).resolve() / "verilator"
+    folder = Path(os.environ.get(CACHE_VARIABLE) or "out/.cache").resolve() / "verilator"
     if any(character.isspace() for character in str(folder)):
         raise ToolchainError(f"make cannot build in {str(folder)!r}: set {CACHE_VARIABLE} to a path without spaces")
     return folder
