@@ -221,7 +221,7 @@ def bench(
 def main() -> None:
     """Run the command line; what is the user's to mend becomes one clear line and exit code 1."""
     try:
-        app(standalone_mode=False)
+        app(standalone_mode=False, prog_name="karui")
     except typer.Exit as stop:
         sys.exit(stop.exit_code)
     except (typer.Abort, KeyboardInterrupt):

@@ -1,7 +1,19 @@
 """The list of benchmarks."""
 
+from karui.flows.bench.bad_input import BAD_INPUT
 from karui.flows.bench.benchmark import Benchmark
+from karui.flows.bench.cnv import CNV
+from karui.flows.bench.corruption import CORRUPTION
 from karui.flows.bench.finn_tfc import FINN_TFC
 from karui.flows.bench.lfc_vectors import LFC_VECTORS, LFC_VECTORS_128
+from karui.flows.bench.sfc_timing import SFC_TIMING
 
-BENCHMARKS: tuple[Benchmark, ...] = (LFC_VECTORS, LFC_VECTORS_128, FINN_TFC)
+BENCHMARKS: tuple[Benchmark, ...] = (
+    LFC_VECTORS,
+    LFC_VECTORS_128,
+    FINN_TFC,
+    CNV,
+    SFC_TIMING,
+    CORRUPTION,
+    BAD_INPUT,
+)

@@ -81,7 +81,14 @@ class PlayedDesign:
 
 
 def play_at_interval(
-    graph: Graph, frames: Array, *, interval: int, folder: Path, label: str, progress: Callable[[str], None]
+    graph: Graph,
+    frames: Array,
+    *,
+    interval: int,
+    folder: Path,
+    label: str,
+    progress: Callable[[str], None],
+    latency_frames: int = 4,
 ) -> PlayedDesign:
     """Generate a graph's RTL at an initiation interval and play frames through it on Verilator.
 
@@ -99,6 +106,8 @@ def play_at_interval(
         Its name in what `progress` says.
     progress : callable
         Called with a line at each step.
+    latency_frames : int
+        Frames sent alone at first, on which the latency is measured.
     """
     progress(f"{label}: generating the RTL")
     started = time.perf_counter()
@@ -108,7 +117,7 @@ def play_at_interval(
     frames = np.asarray(frames, dtype=np.int64)
     golden = evaluate(graph, frames)
     prepared = time.perf_counter()
-    result = run_regression(design.rtl, frames, golden)
+    result = run_regression(design.rtl, frames, golden, latency_frames=latency_frames)
     return PlayedDesign(
         design=design,
         golden=golden,
