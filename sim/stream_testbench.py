@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -13,17 +12,10 @@ from amaranth.hdl import ShapeLike
 from amaranth.lib import data, wiring
 from amaranth.sim import Simulator
 
+from karui.sim.results import BackPressure
 from karui.sw.numerics import NumberFormat, pack, to_integers, unpack, word_bytes
 
 Integers = npt.NDArray[np.int64]
-
-
-class Pattern(StrEnum):
-    """When a side of a stream is willing: always, at random half of the time, or in long bursts and pauses."""
-
-    NONE = "none"
-    RANDOM = "random"
-    BURSTY = "bursty"
 
 
 class StreamError(AssertionError):
@@ -56,8 +48,8 @@ def run_stream(
     beats_in: npt.NDArray[Any],
     *,
     beats_out: int,
-    source: Pattern = Pattern.NONE,
-    sink: Pattern = Pattern.NONE,
+    source: BackPressure = BackPressure.NONE,
+    sink: BackPressure = BackPressure.NONE,
     arrivals: npt.NDArray[Any] | None = None,
     seed: int = 0,
     watchdog: int = 20_000,
@@ -77,7 +69,7 @@ def run_stream(
         Input beats in order, as words of the element's shape (bipolar: 0 and 1).
     beats_out : int
         Output beats to wait for. After them, nothing may arrive for `settle` cycles.
-    source, sink : Pattern
+    source, sink : BackPressure
         Pauses of the source and of the sink.
     arrivals : ndarray, optional
         Cycle from which each input beat is offered, instead of `source`'s pattern.
@@ -105,7 +97,7 @@ def run_stream(
     departures: list[int] = []
     taken: list[int] = []
     received: list[int] = []
-    check_paths = sink is not Pattern.NONE
+    check_paths = sink is not BackPressure.NONE
 
     async def bench(context: Any) -> None:
         i_payload, o_payload = source_stream.payload.as_value(), sink_stream.payload.as_value()
@@ -171,19 +163,19 @@ def run_stream(
     )
 
 
-def _arrivals(count: int, pattern: Pattern, random: np.random.Generator) -> Integers:
-    if pattern is Pattern.NONE:
+def _arrivals(count: int, pattern: BackPressure, random: np.random.Generator) -> Integers:
+    if pattern is BackPressure.NONE:
         return np.zeros(count, dtype=np.int64)
     willing = _willing(pattern, random)
     cycles = (cycle for cycle, offers in enumerate(willing) if offers)
     return np.array([next(cycles) for _ in range(count)], dtype=np.int64)
 
 
-def _willing(pattern: Pattern, random: np.random.Generator) -> Iterator[bool]:
-    if pattern is Pattern.NONE:
+def _willing(pattern: BackPressure, random: np.random.Generator) -> Iterator[bool]:
+    if pattern is BackPressure.NONE:
         while True:
             yield True
-    if pattern is Pattern.RANDOM:
+    if pattern is BackPressure.RANDOM:
         while True:
             yield bool(random.integers(2))
     while True:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from karui.hw.arg_max import ArgMax, ArgMaxConfig
-from karui.sim.stream_testbench import Pattern, run_stream
+from karui.sim.results import BackPressure
+from karui.sim.stream_testbench import run_stream
 from karui.sw.numerics import BIPOLAR, NumberFormat, signed, unsigned
 
 SHAPES = [(10, 10), (10, 5), (10, 1), (12, 3), (7, 7), (1, 1), (16, 4), (2, 1)]
@@ -18,14 +19,14 @@ def _vectors(element: NumberFormat, elements: int, count: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("elements", "lanes"), SHAPES)
 @pytest.mark.parametrize("element", FORMATS, ids=str)
-@pytest.mark.parametrize("source", Pattern)
-@pytest.mark.parametrize("sink", Pattern)
+@pytest.mark.parametrize("source", BackPressure)
+@pytest.mark.parametrize("sink", BackPressure)
 def test_finds_the_first_largest(elements, lanes, element, source, sink):
     config = ArgMaxConfig(element=element, elements=elements, lanes=lanes)
     vectors = _vectors(element, elements, 20)
     run = run_stream(ArgMax(config), vectors.reshape(-1, lanes), beats_out=20, source=source, sink=sink, seed=elements)
     assert run.words[:, 0].tolist() == vectors.argmax(axis=1).tolist()
-    if sink is Pattern.NONE:
+    if sink is BackPressure.NONE:
         schedule = config.schedule(run.arrivals)
         assert schedule.accepted.tolist() == run.accepted.tolist()
         assert schedule.departures.tolist() == run.departures.tolist()

@@ -8,7 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from karui.hw.axi_stream import AxiStreamInput, AxiStreamInputConfig, AxiStreamOutput, AxiStreamOutputConfig
 from karui.hw.stream import Fifo, FifoConfig, lanes_of
-from karui.sim.stream_testbench import Pattern, run_stream
+from karui.sim.results import BackPressure
+from karui.sim.stream_testbench import run_stream
 from karui.sw.numerics import NumberFormat, signed, unpack
 
 ELEMENT = signed(3)
@@ -80,8 +81,8 @@ def _expected(frames: list[np.ndarray], beats: int, bits: int, width: int) -> li
 
 @pytest.mark.parametrize(("elements", "lanes"), [(6, 3), (6, 6), (20, 2), (8, 8)])
 @pytest.mark.parametrize("queued", [True, False])
-@pytest.mark.parametrize("source", Pattern)
-@pytest.mark.parametrize("sink", Pattern)
+@pytest.mark.parametrize("source", BackPressure)
+@pytest.mark.parametrize("sink", BackPressure)
 def test_frames_of_any_length_leave_whole_with_their_error_flags(elements, lanes, queued, source, sink):
     random = np.random.default_rng(elements)
     dut = EndToEnd(Ends(elements=elements, lanes=lanes, queued=queued))
@@ -99,7 +100,7 @@ def test_input_stalls_rather_than_lose_a_flag():
     dut = EndToEnd(Ends(elements=2, lanes=2, frames_in_flight=3))
     sent = np.full((200, 1), 1 << dut.width)
     arrivals = np.arange(200)
-    run = run_stream(dut, sent, beats_out=200, arrivals=arrivals, sink=Pattern.BURSTY, seed=2)
+    run = run_stream(dut, sent, beats_out=200, arrivals=arrivals, sink=BackPressure.BURSTY, seed=2)
     held = np.searchsorted(run.taken, run.accepted, side="left")
     in_flight = np.arange(200) - held
     assert in_flight.max() < 10
@@ -115,7 +116,7 @@ def test_lanes_are_packed_from_the_lowest_bits():
     assert unpack(np.frombuffer(data_bytes, dtype=np.uint8), ELEMENT, 3).tolist() == values.tolist()
 
 
-@pytest.mark.parametrize("source", Pattern)
+@pytest.mark.parametrize("source", BackPressure)
 def test_schedule_equals_simulation(source):
     dut = EndToEnd(Ends(elements=12, lanes=3, frames_in_flight=8))
     last = (np.arange(40) % 4 == 3) * (1 << dut.width)

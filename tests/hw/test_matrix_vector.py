@@ -12,7 +12,8 @@ from karui.hw.requantize import RequantizeConfig
 from karui.hw.stream import delayed, lanes_of
 from karui.hw.threshold import ThresholdConfig
 from karui.hw.weight_rom import WeightRom, WeightRomConfig, weight_words
-from karui.sim.stream_testbench import Pattern, run_stream
+from karui.sim.results import BackPressure
+from karui.sim.stream_testbench import run_stream
 from karui.sw.numerics import BIPOLAR, NumberFormat, Overflow, Rounding, saturate, shift_right, signed, unsigned
 
 
@@ -90,7 +91,7 @@ def _check(config, weights, vectors, storage="auto", **patterns):
         **patterns,
     )
     assert run.words.reshape(expected.shape).tolist() == _words(expected, config.output_format).tolist()
-    if patterns.get("sink", Pattern.NONE) is Pattern.NONE:
+    if patterns.get("sink", BackPressure.NONE) is BackPressure.NONE:
         schedule = config.schedule(run.arrivals)
         assert schedule.accepted.tolist() == run.accepted.tolist()
         assert schedule.departures.tolist() == run.departures.tolist()
@@ -168,18 +169,18 @@ FOLDS = [
 ]
 
 
-@pytest.mark.parametrize("source", Pattern)
-@pytest.mark.parametrize("sink", Pattern)
+@pytest.mark.parametrize("source", BackPressure)
+@pytest.mark.parametrize("sink", BackPressure)
 @pytest.mark.parametrize("fold", FOLDS)
 def test_thresholds_fused(fold, source, sink):
     _check(*_problem(*fold, levels=1), source=source, sink=sink, seed=5)
 
 
-@pytest.mark.parametrize("sink", Pattern)
+@pytest.mark.parametrize("sink", BackPressure)
 @pytest.mark.parametrize("fold", FOLDS)
 @pytest.mark.parametrize("bias", [False, True])
 def test_plain_sums(fold, sink, bias):
-    _check(*_problem(*fold, bias=bias, seed=1), source=Pattern.RANDOM, sink=sink, seed=6)
+    _check(*_problem(*fold, bias=bias, seed=1), source=BackPressure.RANDOM, sink=sink, seed=6)
 
 
 @pytest.mark.parametrize("fold", FOLDS)
@@ -205,12 +206,12 @@ FEW_FOLDS = [(8, 12, 8, 3), (6, 7, 3, 7), (16, 49, 16, 7), (3, 4, 1, 1)]
 INTEGERS = [unsigned(1), unsigned(2), unsigned(8), signed(2), signed(5)]
 
 
-@pytest.mark.parametrize("sink", Pattern)
+@pytest.mark.parametrize("sink", BackPressure)
 @pytest.mark.parametrize("fold", FEW_FOLDS)
 @pytest.mark.parametrize("input_format", INTEGERS, ids=str)
 def test_integer_inputs(fold, input_format, sink):
     problem = _problem(*fold, input_format=input_format, bias=True, seed=3)
-    _check(*problem, source=Pattern.RANDOM, sink=sink, seed=7)
+    _check(*problem, source=BackPressure.RANDOM, sink=sink, seed=7)
 
 
 @pytest.mark.parametrize("fold", FEW_FOLDS)
@@ -238,7 +239,7 @@ def test_requantized(fold, input_format, output_format):
     _check(*_problem(*fold, input_format=input_format, bias=True, requantize=True, output_format=output_format))
 
 
-@pytest.mark.parametrize("sink", Pattern)
+@pytest.mark.parametrize("sink", BackPressure)
 @pytest.mark.parametrize("latency", [3, 6])
 def test_waits_for_weights_and_for_the_output(latency, sink):
     config, weights, vectors = _problem(8, 12, 4, 3, vectors=12)

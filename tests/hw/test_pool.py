@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from karui.hw.pool import MaxPool, MaxPoolConfig
-from karui.sim.stream_testbench import Pattern, run_stream
+from karui.sim.results import BackPressure
+from karui.sim.stream_testbench import run_stream
 from karui.sw.numerics import BIPOLAR, NumberFormat, signed, unsigned
 
 
@@ -61,7 +62,7 @@ def _maxima(config: MaxPoolConfig, frames: np.ndarray) -> np.ndarray:
     return np.array(maxima).reshape(-1, config.lanes)
 
 
-def _check(config: MaxPoolConfig, *, source: Pattern, sink: Pattern, seed: int = 0) -> None:
+def _check(config: MaxPoolConfig, *, source: BackPressure, sink: BackPressure, seed: int = 0) -> None:
     frames = _frames(config, 4, seed)
     expected = _maxima(config, frames)
     run = run_stream(
@@ -73,15 +74,15 @@ def _check(config: MaxPoolConfig, *, source: Pattern, sink: Pattern, seed: int =
         seed=seed,
     )
     assert run.words.tolist() == expected.tolist()
-    if sink is Pattern.NONE:
+    if sink is BackPressure.NONE:
         schedule = config.schedule(run.arrivals)
         assert schedule.accepted.tolist() == run.accepted.tolist()
         assert schedule.departures.tolist() == run.departures.tolist()
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=_name)
-@pytest.mark.parametrize("source", Pattern)
-@pytest.mark.parametrize("sink", Pattern)
+@pytest.mark.parametrize("source", BackPressure)
+@pytest.mark.parametrize("sink", BackPressure)
 def test_maxima_of_consecutive_frames(config, source, sink):
     _check(config, source=source, sink=sink)
 
@@ -100,7 +101,17 @@ def _any_config(draw: st.DrawFn) -> MaxPoolConfig:
 
 
 @settings(max_examples=60, deadline=None)
-@given(config=_any_config(), source=st.sampled_from(Pattern), sink=st.sampled_from(Pattern), seed=st.integers(0, 9))
+@given(
+    config=_any_config(),
+    source=st.sampled_from(BackPressure),
+    sink=st.sampled_from(BackPressure),
+    seed=st.integers(0, 9),
+)
+    config=_any_config(),
+    source=st.sampled_from(BackPressure),
+    sink=st.sampled_from(BackPressure),
+    seed=st.integers(0, 9),
+)
 def test_any_pool(config, source, sink, seed):
     _check(config, source=source, sink=sink, seed=seed)
 

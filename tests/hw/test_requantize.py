@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from karui.hw.requantize import Requantize, RequantizeConfig, RequantizePipeline
-from karui.sim.stream_testbench import Pattern, run_stream
+from karui.sim.results import BackPressure
+from karui.sim.stream_testbench import run_stream
 from karui.sw.numerics import BIPOLAR, Overflow, Rounding, saturate, shift_right, signed, unsigned
 
 
@@ -52,7 +53,11 @@ def _vectors(config: RequantizeConfig, count: int, seed: int) -> np.ndarray:
     return values
 
 
-def _check(config: RequantizeConfig, values: np.ndarray, *, source: Pattern, sink: Pattern, seed: int = 0) -> None:
+def _check(
+    config: RequantizeConfig, values: np.ndarray, *, source: BackPressure, sink: BackPressure, seed: int = 0
+) -> None:
+    config: RequantizeConfig, values: np.ndarray, *, source: BackPressure, sink: BackPressure, seed: int = 0
+) -> None:
     words = (values + 1) // 2 if config.input_format.is_bipolar else values
     expected = _expected(config, values)
     run = run_stream(
@@ -64,7 +69,7 @@ def _check(config: RequantizeConfig, values: np.ndarray, *, source: Pattern, sin
         seed=seed,
     )
     assert run.words.tolist() == expected
-    if sink is Pattern.NONE:
+    if sink is BackPressure.NONE:
         schedule = config.schedule(run.arrivals)
         assert schedule.accepted.tolist() == run.accepted.tolist()
         assert schedule.departures.tolist() == run.departures.tolist()
@@ -76,11 +81,11 @@ def _check(config: RequantizeConfig, values: np.ndarray, *, source: Pattern, sin
 def test_every_input_word(rounding, overflow, output):
     config = _config(rounding=rounding, overflow=overflow, output_format=output)
     values = np.repeat(np.arange(-128, 128)[:, None], 4, axis=1)
-    _check(config, values, source=Pattern.NONE, sink=Pattern.NONE)
+    _check(config, values, source=BackPressure.NONE, sink=BackPressure.NONE)
 
 
-@pytest.mark.parametrize("source", Pattern)
-@pytest.mark.parametrize("sink", Pattern)
+@pytest.mark.parametrize("source", BackPressure)
+@pytest.mark.parametrize("sink", BackPressure)
 @pytest.mark.parametrize("lanes", [1, 2, 4])
 def test_streams_with_back_pressure(lanes, source, sink):
     config = _config(lanes=lanes, rounding=Rounding.HALF_EVEN)
@@ -100,7 +105,7 @@ def test_wide_operands_take_several_multipliers(multiplier_bits, input_bits, mul
         output_format=signed(20),
     )
     assert config.multiply.multipliers == multipliers
-    _check(config, _vectors(config, 40, seed=3), source=Pattern.RANDOM, sink=Pattern.NONE)
+    _check(config, _vectors(config, 40, seed=3), source=BackPressure.RANDOM, sink=BackPressure.NONE)
 
 
 @st.composite
@@ -130,7 +135,7 @@ def _any_config(draw: st.DrawFn) -> RequantizeConfig:
 @settings(max_examples=100, deadline=None)
 @given(config=_any_config(), seed=st.integers(0, 9))
 def test_any_scaling(config, seed):
-    _check(config, _vectors(config, 16, seed), source=Pattern.NONE, sink=Pattern.RANDOM, seed=seed)
+    _check(config, _vectors(config, 16, seed), source=BackPressure.NONE, sink=BackPressure.RANDOM, seed=seed)
 
 
 def test_lane_slices_compute_their_share_with_parameters_in_block_ram():

@@ -2,19 +2,20 @@ import numpy as np
 import pytest
 
 from karui.hw.stream import ElasticOutputConfig, Fifo, FifoConfig, lanes_of
-from karui.sim.stream_testbench import Pattern, run_stream
+from karui.sim.results import BackPressure
+from karui.sim.stream_testbench import run_stream
 from karui.sw.numerics import BIPOLAR, signed, unsigned
 
 
 @pytest.mark.parametrize("depth", [3, 4, 16, 17])
-@pytest.mark.parametrize("source", Pattern)
-@pytest.mark.parametrize("sink", Pattern)
+@pytest.mark.parametrize("source", BackPressure)
+@pytest.mark.parametrize("sink", BackPressure)
 def test_fifo_keeps_order_and_schedule(depth, source, sink):
     config = FifoConfig(payload=lanes_of(signed(9), 3), depth=depth)
     beats = np.random.default_rng(depth).integers(-256, 256, size=(200, 3))
     run = run_stream(Fifo(config), beats, beats_out=200, source=source, sink=sink, seed=depth)
     assert run.words.tolist() == beats.tolist()
-    if sink is Pattern.NONE:
+    if sink is BackPressure.NONE:
         schedule = config.schedule(run.arrivals)
         assert schedule.accepted.tolist() == run.accepted.tolist()
         assert schedule.departures.tolist() == run.departures.tolist()
@@ -22,7 +23,7 @@ def test_fifo_keeps_order_and_schedule(depth, source, sink):
 
 def test_fifo_holds_its_depth():
     config = FifoConfig(payload=lanes_of(unsigned(8), 1), depth=5)
-    run = run_stream(Fifo(config), np.arange(60)[:, None], beats_out=60, sink=Pattern.BURSTY, seed=3)
+    run = run_stream(Fifo(config), np.arange(60)[:, None], beats_out=60, sink=BackPressure.BURSTY, seed=3)
     waiting = [int(np.sum(run.accepted <= cycle) - np.sum(run.taken < cycle)) for cycle in run.accepted]
     assert max(waiting) == 5
 

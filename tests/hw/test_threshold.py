@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from karui.hw.threshold import Threshold, ThresholdConfig
-from karui.sim.stream_testbench import Pattern, run_stream
+from karui.sim.results import BackPressure
+from karui.sim.stream_testbench import run_stream
 from karui.sw.numerics import BIPOLAR, NumberFormat, signed, unsigned
 
 
@@ -21,7 +22,7 @@ def _check(config: ThresholdConfig, values: np.ndarray, **patterns: object) -> N
     run = run_stream(Threshold(config), beats, beats_out=len(beats), **patterns)
     expected = _words(_reference(config, values), config.output_format)
     assert run.words.reshape(expected.shape).tolist() == expected.tolist()
-    if patterns.get("sink", Pattern.NONE) is Pattern.NONE:
+    if patterns.get("sink", BackPressure.NONE) is BackPressure.NONE:
         schedule = config.schedule(run.arrivals)
         assert schedule.accepted.tolist() == run.accepted.tolist()
         assert schedule.departures.tolist() == run.departures.tolist()
@@ -43,8 +44,8 @@ def test_every_value_against_every_threshold(bits, kind):
     _check(config, np.repeat(values, len(thresholds)))
 
 
-@pytest.mark.parametrize("source", Pattern)
-@pytest.mark.parametrize("sink", Pattern)
+@pytest.mark.parametrize("source", BackPressure)
+@pytest.mark.parametrize("sink", BackPressure)
 @pytest.mark.parametrize(
     ("channels", "lanes", "count", "output_format"),
     [

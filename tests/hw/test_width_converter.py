@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from karui.hw.width_converter import WidthConverter, WidthConverterConfig
-from karui.sim.stream_testbench import Pattern, run_stream
+from karui.sim.results import BackPressure
+from karui.sim.stream_testbench import run_stream
 from karui.sw.numerics import BIPOLAR, signed, unsigned
 
 SHAPES = [
@@ -28,8 +29,8 @@ def _random_words(config: WidthConverterConfig, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("elements", "lanes_in", "lanes_out"), SHAPES)
-@pytest.mark.parametrize("source", Pattern)
-@pytest.mark.parametrize("sink", Pattern)
+@pytest.mark.parametrize("source", BackPressure)
+@pytest.mark.parametrize("sink", BackPressure)
 def test_keeps_every_element_in_order(elements, lanes_in, lanes_out, source, sink):
     config = WidthConverterConfig(element=signed(5), elements=elements, lanes_in=lanes_in, lanes_out=lanes_out)
     words = _random_words(config, seed=elements)
@@ -45,7 +46,7 @@ def test_keeps_every_element_in_order(elements, lanes_in, lanes_out, source, sin
 
 
 @pytest.mark.parametrize(("elements", "lanes_in", "lanes_out"), SHAPES)
-@pytest.mark.parametrize("source", Pattern)
+@pytest.mark.parametrize("source", BackPressure)
 def test_schedule_equals_simulation(elements, lanes_in, lanes_out, source):
     config = WidthConverterConfig(element=BIPOLAR, elements=elements, lanes_in=lanes_in, lanes_out=lanes_out)
     words = _random_words(config, seed=1)
