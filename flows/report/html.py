@@ -95,6 +95,8 @@ def _device(synthesis: Synthesis, report: Report) -> dict[str, Any]:
         | {"luts": max([1.0, *(max(row.luts, row.estimate or 0) for row in rows)])},
         "meters": meters(synthesis),
         "strip": seed_strip(synthesis["seeds"], synthesis["clock_mhz"]) if synthesis["fmax_mhz"] is not None else None,
+        # Links of a carry chain take no time: they would fill the table.
+        "path": [step for step in path if step["delay_ns"] > 0 or step["kind"] == "setup"],
         "delay": sum(step["delay_ns"] for step in path),
     }
 
