@@ -107,11 +107,6 @@ def _any_config(draw: st.DrawFn) -> MaxPoolConfig:
     sink=st.sampled_from(BackPressure),
     seed=st.integers(0, 9),
 )
-    config=_any_config(),
-    source=st.sampled_from(BackPressure),
-    sink=st.sampled_from(BackPressure),
-    seed=st.integers(0, 9),
-)
 def test_any_pool(config, source, sink, seed):
     _check(config, source=source, sink=sink, seed=seed)
 

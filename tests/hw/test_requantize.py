@@ -56,8 +56,6 @@ def _vectors(config: RequantizeConfig, count: int, seed: int) -> np.ndarray:
 def _check(
     config: RequantizeConfig, values: np.ndarray, *, source: BackPressure, sink: BackPressure, seed: int = 0
 ) -> None:
-    config: RequantizeConfig, values: np.ndarray, *, source: BackPressure, sink: BackPressure, seed: int = 0
-) -> None:
     words = (values + 1) // 2 if config.input_format.is_bipolar else values
     expected = _expected(config, values)
     run = run_stream(

@@ -86,8 +86,6 @@ def _words(config: SlidingWindowConfig, values: np.ndarray) -> np.ndarray:
 def _check(
     config: SlidingWindowConfig, *, source: BackPressure, sink: BackPressure, frames: int = 3, seed: int = 0
 ) -> None:
-    config: SlidingWindowConfig, *, source: BackPressure, sink: BackPressure, frames: int = 3, seed: int = 0
-) -> None:
     values = _frames(config, frames, seed)
     expected = _words(config, _windows(config, values))
     run = run_stream(
@@ -127,6 +125,7 @@ def _any_config(draw: st.DrawFn) -> SlidingWindowConfig:
         padding=padding,
         pad_value=draw(st.integers(-32, 31)),
     )
+
 
 @given(
     config=_any_config(),

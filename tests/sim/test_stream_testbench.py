@@ -88,8 +88,6 @@ def test_skid_buffer_delivers_at_full_rate(source, sink):
         assert run.departures.tolist() == (run.accepted + 1).tolist()
         in_order = np.maximum(run.arrivals, np.arange(60)).tolist()
         assert run.accepted.tolist() == in_order or source is not BackPressure.NONE
-            run.accepted.tolist() == np.maximum(run.arrivals, np.arange(60)).tolist() or source is not BackPressure.NONE
-        )
 
 
 def test_given_arrivals_are_kept():
