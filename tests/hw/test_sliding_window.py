@@ -127,12 +127,6 @@ def _any_config(draw: st.DrawFn) -> SlidingWindowConfig:
     )
 
 
-@given(
-    config=_any_config(),
-    source=st.sampled_from(BackPressure),
-    sink=st.sampled_from(BackPressure),
-    seed=st.integers(0, 9),
-)
 @settings(max_examples=60, deadline=None)
 @given(
     config=_any_config(),
