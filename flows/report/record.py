@@ -41,12 +41,18 @@ def assemble(folder: Path) -> Report:
     Raises
     ------
     BuildError
-        If the folder is none, or train or compile are not done.
+        If the folder is none or an import's, or train or compile are not done.
     """
     build = BuildFolder(path=folder)
     settings = Settings.load(build)
+    compiled = build.result("compile")
+    if "dialect" in compiled:
+        raise BuildError(
+            f"{folder} holds an imported network, and a report needs a recipe with its test set; the figures of an "
+            "import are in compile.json, simulate.json and synthesis/*/synthesis.json"
+        )
     recipe = settings.load_recipe()
-    trained, compiled = build.result("train"), build.result("compile")
+    trained = build.result("train")
     report: dict[str, Any] = {
         "recipe": recipe.name,
         "description": recipe.description,

@@ -13,6 +13,7 @@ import pytest
 import typer
 from matplotlib.image import imread
 
+from karui.flows.build_folder import BuildError, BuildFolder
 from karui.flows.cli import app
 from karui.flows.recipe import HardwareConfig, find_recipe
 from karui.flows.report.area import area_rows, meters
@@ -20,7 +21,7 @@ from karui.flows.report.command import OPTIONS, build_command
 from karui.flows.report.figures import MATRIX_HEIGHT, MATRIX_WIDTH, pipeline, seed_strip, training_curves
 from karui.flows.report.html import render
 from karui.flows.report.images import png, samples
-from karui.flows.report.record import confusion
+from karui.flows.report.record import assemble, confusion
 from karui.flows.report.verdict import State, accuracy, bit_exact, bytes_text, size, speed, timing
 from karui.flows.settings import Settings
 
@@ -254,3 +255,11 @@ def test_the_command_line_knows_every_option_of_the_command() -> None:
     build = typer.main.get_command(app).commands["build"]  # type: ignore[attr-defined]
     known = {option for parameter in build.params for option in parameter.opts}
     assert {*OPTIONS.values(), "--seed", "--retrain"} <= known
+
+
+def test_an_import_is_not_reported(tmp_path: Path) -> None:
+    folder = BuildFolder(path=tmp_path)
+    Settings(recipe="model.onnx").save(folder)
+    folder.finish("compile", {"dialect": "QONNX"}, inputs=[])
+    with pytest.raises(BuildError, match="holds an imported network, and a report needs a recipe"):
+        assemble(tmp_path)
