@@ -4,9 +4,11 @@ from karui.flows.bench.bad_input import BAD_INPUT
 from karui.flows.bench.benchmark import Benchmark
 from karui.flows.bench.cnv import CNV
 from karui.flows.bench.corruption import CORRUPTION
+from karui.flows.bench.estimate import ESTIMATE
 from karui.flows.bench.finn_tfc import FINN_TFC
 from karui.flows.bench.lfc_vectors import LFC_VECTORS, LFC_VECTORS_128
 from karui.flows.bench.sfc_timing import SFC_TIMING
+from karui.flows.bench.simulation_speed import SIMULATION_SPEED
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     LFC_VECTORS,
@@ -16,4 +18,6 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     SFC_TIMING,
     CORRUPTION,
     BAD_INPUT,
+    ESTIMATE,
+    SIMULATION_SPEED,
 )

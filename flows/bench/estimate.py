@@ -1,0 +1,110 @@
+"""The cost model against Yosys, engine by engine: what the folding solver's decisions rest on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check
+from karui.flows.design import Design, Rate
+from karui.flows.recipe import find_recipe
+from karui.flows.synthesize import CellCount, find_device
+from karui.flows.synthesize.resources import count_cells
+from karui.flows.synthesize.yosys import map_netlist
+from karui.hw.accelerator import module_name
+from karui.hw.estimate import Resources, cost
+from karui.hw.folding import total_cost
+from karui.hw.manifest import Manifest
+from karui.sw.lower.from_torch import lower
+from karui.sw.train.checkpoint import load_checkpoint
+
+# Recipe -> shape of its images, for networks of dense layers alone and with convolutions and multi-bit inputs.
+RECIPES = {"bnn-tfc": (1, 28, 28), "bnn-sfc": (1, 28, 28), "bnn-cnn": (1, 28, 28)}
+DEVICE = find_device("ecp5-85f-8")
+# Of a whole design: 'fits' is decided with a margin of 40 % of the logic (`karui.flows.design.budget`).
+TOLERANCE = 0.25
+
+
+def measure(run: BenchmarkRun) -> BenchmarkResult:
+    """Map the shipped networks as their recipes fold them, and compare with what was expected."""
+    checks: list[Check] = []
+    details: dict[str, Any] = {}
+    for name, shape in RECIPES.items():
+        run.progress(f"{name}: generating the RTL")
+        design = _design(name, shape, run)
+        run.progress(f"{name}: mapping to {DEVICE.name}")
+        mapped = _map(design)
+        folding = design.accelerator.folding
+        expected = total_cost(design.accelerator.stages, folding)
+        checks += _checks(name, expected, sum(mapped.values(), CellCount()))
+        details[name] = {
+            stage.name: _comparison(cost(stage.op, stage, folding.folds[stage.name]), mapped[module_name(stage.name)])
+            for stage in design.accelerator.stages
+        }
+    return BenchmarkResult(checks=tuple(checks), details=details)
+
+
+def _design(name: str, shape: tuple[int, ...], run: BenchmarkRun) -> Design:
+    recipe = find_recipe(name)
+    if recipe.checkpoint is None:
+        raise ValueError(f"the recipe {name} ships no network; train one with `karui train {name}`")
+    graph = lower(load_checkpoint(recipe.checkpoint).model, shape, name=name).graph
+    rate = Rate(initiation_interval=recipe.hardware.initiation_interval)
+    return Design.create(graph, run.folder / name, rate.fold(graph))
+
+
+def _map(design: Design) -> dict[str, CellCount]:
+    manifest = Manifest.load(design.rtl)
+    sources = [design.rtl / source for source in manifest.sources]
+    folder = design.folder / "mapped"
+    folder.mkdir()
+    netlist = map_netlist(sources, top=manifest.top, clock=manifest.clock, device=DEVICE, folder=folder)
+    return count_cells(netlist.design["cells"], DEVICE.family)
+
+
+def look_up_tables(cells: CellCount) -> int:
+    """Look-up tables with those of carry cells and distributed memory, as the cost model counts them."""
+    return cells.lut + 2 * cells.carry + 6 * cells.lutram
+
+
+def _checks(name: str, expected: Resources, mapped: CellCount) -> list[Check]:
+    """The whole design; its ends and width converters, which the cost model leaves out, are among what is mapped."""
+    pairs = (
+        ("look-up tables", expected.luts, look_up_tables(mapped)),
+        ("block RAMs", expected.block_rams, mapped.bram),
+    )
+    return [
+        Check(
+            what=f"{name}: {kind}, estimate against mapped, %",
+            value=round(error(estimate, found), 1),
+            target=f"within {100 * TOLERANCE:g}",
+            passed=abs(error(estimate, found)) <= 100 * TOLERANCE,
+        )
+        for kind, estimate, found in pairs
+    ]
+
+
+def error(estimate: float, found: float) -> float:
+    """Per cent by which an estimate is above (or, negative, below) what was found."""
+    if found == 0:
+        return 0.0 if estimate == 0 else 100.0
+    return 100 * (estimate / found - 1)
+
+
+def _comparison(expected: Resources, mapped: CellCount) -> dict[str, float]:
+    luts = look_up_tables(mapped)
+    return {
+        "luts_estimated": expected.luts,
+        "luts_mapped": luts,
+        "luts_error_percent": round(error(expected.luts, luts), 1),
+        "block_rams_estimated": expected.block_rams,
+        "block_rams_mapped": mapped.bram,
+    }
+
+
+ESTIMATE = Benchmark(
+    name="estimate",
+    description=f"cost model against Yosys on {DEVICE.name}: {', '.join(RECIPES)} as their recipes fold them",
+    target=f"look-up tables and block RAMs of each design within {100 * TOLERANCE:g} %; each engine's error stated",
+    minutes=3,
+    measure=measure,
+)
