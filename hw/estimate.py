@@ -102,19 +102,19 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
     weights = memory_cost(words, fold.pe // groups * fold.simd, distributed=DISTRIBUTED_ROM_WORDS)
     bits = stage.source.number_format.bits
     # An XNOR and its share of the popcount tree; a wider input is gated and summed by carry chains.
-    per_product = 3.1 if bits == 1 else 1.0 + 2.0 * (bits + 1)
+    per_product = 3.3 if bits == 1 else 1.0 + 2.0 * (bits + 1)
     accumulator = op.accumulator.bits
-    per_element = 4.0 * accumulator
+    per_element = 2.0 * accumulator
     if stage.activation is not None:
         parameters = stage.graph.constants[stage.activation.inputs[1]]
         levels = parameters.values.shape[-1] if isinstance(stage.activation.op, Threshold) else 2
-        per_element += 2.0 * accumulator * min(levels, 8)
+        per_element += accumulator * min(levels, 8)
     dsps = fold.pe if stage.activation is not None and isinstance(stage.activation.op, Requantize) else 0
     replay = Resources()
     if outputs > fold.pe:
         replay = memory_cost(2 * (inputs // fold.simd), fold.simd * bits, distributed=DISTRIBUTED_RAM_WORDS)
     return Resources(
-        luts=round(fold.pe * (fold.simd * per_product + per_element)) + 60 + weights.luts * groups + replay.luts,
+        luts=round(fold.pe * (fold.simd * per_product + per_element)) + 170 + weights.luts * groups + replay.luts,
         block_rams=weights.block_rams * groups + replay.block_rams,
         dsps=dsps,
     )
@@ -142,7 +142,10 @@ def _(op: Op, stage: Stage, fold: Fold) -> int:
 @cost.register
 def _(op: Threshold, stage: Stage, fold: Fold) -> Resources:
     levels = stage.graph.constants[stage.node.inputs[1]].values.shape[-1]
-    return Resources(luts=30 + fold.simd * (1 + stage.source.number_format.bits * min(levels, 8)))
+    # A comparator with a constant is a look-up table or two, one with a stored threshold a carry chain.
+    alike = stage.graph.constants[stage.node.inputs[1]].values.shape[0] == 1
+    per_level = 2 if alike else stage.source.number_format.bits
+    return Resources(luts=30 + fold.simd * per_level * min(levels, 8))
 
 
 @cost.register
@@ -155,12 +158,12 @@ def _(op: MaxPool, stage: Stage, fold: Fold) -> Resources:
     _, width, channels = stage.source.shape
     words = width // op.stride[1] * channels // fold.simd
     line = memory_cost(words, _width(stage, fold.simd), distributed=DISTRIBUTED_RAM_WORDS)
-    return Resources(luts=80 + 3 * _width(stage, fold.simd)) + line
+    return Resources(luts=100 + 7 * _width(stage, fold.simd)) + line
 
 
 @cost.register
 def _(op: ArgMax, stage: Stage, fold: Fold) -> Resources:
-    return Resources(luts=40 + fold.simd * 4 * stage.source.number_format.bits)
+    return Resources(luts=30 + fold.simd * 2 * stage.source.number_format.bits)
 
 
 def _outputs(stage: Stage) -> int:
