@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from amaranth.hdl import Const, Module, Shape, Signal
+from amaranth.hdl import Array, Const, Module, Shape, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from karui.hw.memory_style import Storage, resolve, rom_attributes
 
@@ -93,25 +95,55 @@ class CyclicRom(wiring.Component):
         if len(set(words)) == 1:
             m.d.comb += self.word.eq(Const(words[0], width))
             return m
-        in_block_ram = self.config.in_block_ram
-        attributes = rom_attributes("block" if in_block_ram else "distributed")
-        m.submodules.words = rom = memory.Memory(shape=Shape(width), depth=depth, init=words, attrs=attributes)
-        if in_block_ram:
-            read = rom.read_port()
+        if self.config.in_block_ram:
             address = Signal(range(depth))
             block_ram_output = Signal(width, reset_less=True)
             output = Signal(width, reset_less=True)
-            m.d.sync += [block_ram_output.eq(read.data), output.eq(block_ram_output)]
+            m.d.sync += [
+                block_ram_output.eq(self._table(m, "words", words, address, "block")),
+                output.eq(block_ram_output),
+            ]
         else:
             # Look ahead: the register holds the current word, the address is already that of the next one.
-            read = rom.read_port(domain="comb")
             address = Signal(range(depth), init=1)
             output = Signal(width, init=words[0])
+            following = self._following(m, address)
             with m.If(self.advance):
-                m.d.sync += output.eq(read.data)
-        m.d.comb += [read.addr.eq(address), self.word.eq(output)]
+                m.d.sync += output.eq(following)
+        m.d.comb += self.word.eq(output)
         with m.If(self.advance):
             m.d.sync += address.eq(address + 1)
             with m.If(address == depth - 1):
                 m.d.sync += address.eq(0)
         return m
+
+    def _following(self, m: Module, address: Signal) -> Value:
+        """The word at the address: of a deep ROM by banks, one of which is chosen a cycle later, if time allows."""
+        words, width = self.config.words, self.config.width
+        if len(words) <= DISTRIBUTED_WORDS or self.config.period < 2:
+            return self._table(m, "words", words, address, "distributed")
+        bank_bits = exact_log2(DISTRIBUTED_WORDS)
+        banks = []
+        for index, start in enumerate(range(0, len(words), DISTRIBUTED_WORDS)):
+            bank = words[start : start + DISTRIBUTED_WORDS]
+            found = Signal(width, name=f"found_{index}", init=bank[min(1, len(bank) - 1)])
+            m.d.sync += found.eq(self._table(m, f"bank_{index}", bank, address[:bank_bits], "distributed"))
+            banks.append(found)
+        chosen = Signal(range(len(banks)))
+        m.d.sync += chosen.eq(address[bank_bits:])
+        return Array(banks)[chosen]
+
+    def _table(
+        self,
+        m: Module,
+        name: str,
+        words: tuple[int, ...],
+        address: Value,
+        storage: Literal["block", "distributed"],
+    ) -> Value:
+        m.submodules[name] = rom = memory.Memory(
+            shape=Shape(self.config.width), depth=len(words), init=words, attrs=rom_attributes(storage)
+        )
+        read = rom.read_port() if storage == "block" else rom.read_port(domain="comb")
+        m.d.comb += read.addr.eq(address)
+        return Value.cast(read.data)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Shape, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,6 +19,9 @@ from karui.sw.numerics import NumberFormat
 
 REPLAY_DELAY = 2
 """Cycles from the transfer of a word to the first cycle in which it is available: one register before the memory."""
+
+_PART_BITS = 64
+"""Bits of a memory in look-up tables that one address register drives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,13 @@ class ReplayBufferConfig:
     def interval(self) -> int:
         """Cycles a vector when words are taken as soon as they are available."""
         return self.words * self.passes
+
+    def parts(self, storage: Literal["block", "distributed"]) -> list[tuple[int, int]]:
+        """Bits of a word that lie in one memory: a wide one in look-up tables is cut, as far as the latency allows."""
+        bits = self.lanes * self.number_format.bits
+        count = 1 if storage == "block" else min(self.latency, -(-bits // _PART_BITS))
+        size = -(-bits // count)
+        return [(start, min(start + size, bits)) for start in range(0, bits, size)]
 
     def takes(self, arrivals: Cycles) -> tuple[Cycles, Cycles]:
         """Cycles of the transfers when every word is taken as soon as it is available.
@@ -141,28 +152,12 @@ class ReplayBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        storage = resolve(config.storage, depth=config.capacity, limit=DISTRIBUTED_RAM_WORDS)
-        # A word is readable from the cycle after it was written, and its place is free from the cycle after its last
-        # read: the two ports never meet at one address that matters.
-        m.submodules.words = words = memory.Memory(
-            shape=lanes_of(config.number_format, config.lanes),
-            depth=config.capacity,
-            init=[],
-            attrs=ram_attributes(storage),
-        )
-        write = words.write_port()
-        read = words.read_port()
-
         accept, written = Signal(), Signal()
         word_in = Signal.like(self.i.payload, reset_less=True)
         produce = Signal(range(config.capacity))
+        consume = Signal(range(config.capacity))
         m.d.sync += [word_in.eq(self.i.payload), written.eq(accept)]
-        m.d.comb += [
-            accept.eq(self.i.valid & self.i.ready),
-            write.addr.eq(produce),
-            write.data.eq(word_in),
-            write.en.eq(written),
-        ]
+        m.d.comb += accept.eq(self.i.valid & self.i.ready)
         with m.If(written):
             m.d.sync += produce.eq(produce + 1)
 
@@ -175,19 +170,36 @@ class ReplayBuffer(wiring.Component):
             self.o.available.eq(~unread.empty | ~first_pass),
             first_take.eq(self.o.take & first_pass),
         ]
-        self._walk(m, read, first_pass=first_pass, freed=freed)
+        self._walk(m, consume, first_pass=first_pass, freed=freed)
 
-        m.d.comb += self.o.data.eq(delayed(m, read.data, config.latency - 1, name="output"))
+        # A word is readable from the cycle after it was written, and its place is free from the cycle after its last
+        # read: the two ports never meet at one address that matters. Parts of a word live that cycle by cycle behind
+        # one another, so that no address drives all of a wide memory, and meet again at the output.
+        storage = resolve(config.storage, depth=config.capacity, limit=DISTRIBUTED_RAM_WORDS)
+        parts = []
+        for index, (start, stop) in enumerate(config.parts(storage)):
+            m.submodules[f"words_{index}"] = words = memory.Memory(
+                shape=Shape(stop - start), depth=config.capacity, init=[], attrs=ram_attributes(storage)
+            )
+            write, read = words.write_port(), words.read_port()
+            part_in = word_in.as_value()[start:stop]
+            m.d.comb += [
+                write.en.eq(delayed(m, written, index, name=f"written_{index}", control=True)),
+                write.addr.eq(delayed(m, produce, index, name=f"produce_{index}")),
+                write.data.eq(delayed(m, part_in, index, name=f"word_in_{index}")),
+                read.addr.eq(delayed(m, consume, index, name=f"consume_{index}")),
+            ]
+            parts.append(delayed(m, read.data, config.latency - 1 - index, name=f"output_{index}"))
+        m.d.comb += self.o.data.as_value().eq(Cat(parts))
         return m
 
-    def _walk(self, m: Module, read: memory.ReadPort, *, first_pass: Signal, freed: Signal) -> None:
+    def _walk(self, m: Module, consume: Signal, *, first_pass: Signal, freed: Signal) -> None:
         """Step the read address through the vector, and back to its start at the end of all but the last pass."""
         config, take = self.config, self.o.take
-        consume = Signal(range(config.capacity))
         start = Signal(range(config.capacity))
         word = cycle(m, "word", config.words, step=take)
         replay = cycle(m, "replay", config.passes, step=take & word.is_last)
-        m.d.comb += [read.addr.eq(consume), freed.eq(take & replay.is_last)]
+        m.d.comb += freed.eq(take & replay.is_last)
         with m.If(take):
             m.d.sync += consume.eq(consume + 1)
             with m.If(word.is_last & ~replay.is_last):

@@ -32,9 +32,10 @@ def _read(config: CyclicRomConfig, steps: int) -> list[int]:
     return read
 
 
-@pytest.mark.parametrize("words", [WORDS, (7, 2), (5,), (5, 5, 5), tuple(range(70))])
+@pytest.mark.parametrize("words", [WORDS, (7, 2), (5,), (5, 5, 5), tuple(range(70)), (*range(127), 1, 2, 3)])
 @pytest.mark.parametrize(
-    ("period", "storage"), [(1, "auto"), (1, "distributed"), (4, "block"), (4, "auto"), (9, "block")]
+    ("period", "storage"),
+    [(1, "auto"), (1, "distributed"), (2, "auto"), (3, "distributed"), (4, "block"), (4, "auto"), (9, "block")],
 )
 def test_reads_its_words_again_and_again(words, period, storage):
     config = CyclicRomConfig(words=words, width=7, period=period, storage=storage)

@@ -202,6 +202,13 @@ def test_weight_storage_makes_no_difference(storage):
     _check(*_problem(8, 12, 4, 3, levels=1), storage=storage)
 
 
+@pytest.mark.parametrize("sink", BackPressure)
+def test_wide_vectors_are_kept_in_parts(sink):
+    config, weights, vectors = _problem(4, 402, 2, 134, levels=1, vectors=4)
+    assert config.replay.parts("distributed") == [(0, 45), (45, 90), (90, 134)]
+    _check(config, weights, vectors, source=BackPressure.RANDOM, sink=sink, seed=8)
+
+
 FEW_FOLDS = [(8, 12, 8, 3), (6, 7, 3, 7), (16, 49, 16, 7), (3, 4, 1, 1)]
 INTEGERS = [unsigned(1), unsigned(2), unsigned(8), signed(2), signed(5)]
 
