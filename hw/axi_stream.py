@@ -218,16 +218,23 @@ class AxiStreamOutput(wiring.Component):
         config = self.config
         layout = data.StructLayout({"data": lanes_of(config.element, config.lanes), "last": 1, "user": 1})
         m.submodules.output = output = SkidBuffer(layout)
+        # The flags come from the other end of the design: the way is long, in both directions.
+        m.submodules.flags = flags = SkidBuffer(data.StructLayout({"error": 1}))
+        m.d.comb += [
+            flags.i.valid.eq(self.error.valid),
+            flags.i.payload.error.eq(self.error.payload),
+            self.error.ready.eq(flags.i.ready),
+        ]
         beat = cycle(m, "beat", config.beats, step=output.i.valid & output.i.ready)
         complete = Signal()
         m.d.comb += [
-            complete.eq(~beat.is_last | self.error.valid),
+            complete.eq(~beat.is_last | flags.o.valid),
             self.i.ready.eq(output.i.ready & complete),
             output.i.valid.eq(self.i.valid & complete),
             output.i.payload.data.eq(self.i.payload),
             output.i.payload.last.eq(beat.is_last),
-            output.i.payload.user.eq(beat.is_last & self.error.payload),
-            self.error.ready.eq(beat.is_last & self.i.valid & output.i.ready),
+            output.i.payload.user.eq(beat.is_last & flags.o.payload.error),
+            flags.o.ready.eq(beat.is_last & self.i.valid & output.i.ready),
             self.m_axis_tdata.eq(output.o.payload.data.as_value()),
             self.m_axis_tlast.eq(output.o.payload.last),
             self.m_axis_tuser.eq(output.o.payload.user),
