@@ -164,7 +164,20 @@ def test_missed_clock_is_an_error_with_its_path_and_its_record(design: Path) -> 
     ) as missed:
         synthesize(design, design / "fast", device=ECP5, clock_mhz=2000, top="sum")
     assert missed.value.result.timing_met is False
+    assert missed.value.result.critical_path is not None
+    assert missed.value.result.critical_path.delay_ns == pytest.approx(1000 / missed.value.result.fmax_mhz, abs=0.01)
     assert SynthesisResult.load(design / "fast") == missed.value.result
+
+
+def test_missed_clock_is_routed_again_for_its_critical_paths(design: Path, tmp_path: Path) -> None:
+    with pytest.raises(TimingMissed) as missed:
+        synthesize(design, tmp_path / "out", device=ECP5, clock_mhz=1000, top="sum")
+    logs = {path.name: path.read_text() for path in (tmp_path / "out").glob("seed-1*.log")}
+    assert any("tmgfail" in log for log in logs.values())
+    kept = json.loads((tmp_path / "out" / "seed-1.json").read_text())["fmax"]
+    assert [clock["achieved"] for clock in kept.values()] == [missed.value.result.fmax_mhz]
+    discarded = [json.loads(path.read_text())["fmax"] for path in (tmp_path / "out").glob("seed-1-again.json")]
+    assert all(clock["achieved"] <= missed.value.result.fmax_mhz for fmax in discarded for clock in fmax.values())
 
 
 def test_too_large_a_design_is_refused_before_placement(design: Path) -> None:
