@@ -125,6 +125,7 @@ def _(layer: InputBinarize, lowering: Lowering, name: str, value: Value | Scores
 @lower_layer.register
 def _(layer: BinaryLinear, lowering: Lowering, name: str, value: Value | Scores) -> Value:
     value = _fixed(lowering, layer, name, value)
+    _require_binary(layer, name)
     if value.shape != (layer.in_features,):
         raise GraphError(
             f"{name}: {layer} takes vectors of {layer.in_features} features, not a tensor of shape {value.shape}"
@@ -137,6 +138,7 @@ def _(layer: BinaryLinear, lowering: Lowering, name: str, value: Value | Scores)
 @lower_layer.register
 def _(layer: BinaryConv2d, lowering: Lowering, name: str, value: Value | Scores) -> Value:
     value = _fixed(lowering, layer, name, value)
+    _require_binary(layer, name)
     if len(value.shape) != 3 or value.shape[0] != layer.in_channels:
         raise GraphError(
             f"{name}: {layer} takes a map of {layer.in_channels} channels, not a tensor of shape {value.shape}"
@@ -254,6 +256,11 @@ def _fixed(lowering: Lowering, layer: nn.Module | None, name: str, value: Value 
         return value
     edge = lowering.build.matrix_vector(value.product.name, value.product.edge, value.product.weights)
     return replace(value, edge=edge, product=None)
+
+
+def _require_binary(layer: BinaryLinear | BinaryConv2d, name: str) -> None:
+    if layer.real_valued:
+        raise UnsupportedLayer(f"layer {type(layer).__name__} with real-valued weights", name)
 
 
 def _integers(tensor: Tensor) -> Integers:

@@ -15,6 +15,7 @@ from karui.sw.lower.unsupported import UnsupportedLayer
 from karui.sw.nn.binary_activation import BinaryActivation, InputBinarize
 from karui.sw.nn.binary_conv import BinaryConv2d
 from karui.sw.nn.binary_linear import BinaryLinear
+from karui.sw.nn.binary_weight import use_real_valued_weights
 from karui.sw.nn.fixed_point_relu import FixedPointReLU
 from karui.sw.nn.logit_scale import LogitScale
 
@@ -147,6 +148,13 @@ def test_ladder_reproduces_any_monotone_function(data: st.DataObject) -> None:
 )
 def test_unsupported_layers_are_named(model: nn.Module, message: str) -> None:
     with pytest.raises(UnsupportedLayer, match=message):
+        lower(model, (3, 4, 4))
+
+
+def test_real_valued_weights_are_refused() -> None:
+    model = nn.Sequential(nn.Flatten(), BinaryLinear(48, 4))
+    use_real_valued_weights(model)
+    with pytest.raises(UnsupportedLayer, match="1: layer BinaryLinear with real-valued weights cannot be lowered"):
         lower(model, (3, 4, 4))
 
 
