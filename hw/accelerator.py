@@ -20,6 +20,9 @@ from karui.hw.timing import Cycles
 from karui.hw.width_converter import WidthConverter, WidthConverterConfig
 from karui.sw.ir import Graph, Tensor
 
+# Frames of a single beat that the two ends and the queue of the flags itself hold up.
+_FRAMES_AT_THE_ENDS = 10
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Accelerator:
@@ -82,12 +85,16 @@ class Accelerator:
 
     @cached_property
     def axi_input(self) -> AxiStreamInputConfig:
-        """The input end. Every engine holds a frame in work and one in wait at the most."""
+        """The input end, with room for the error flags of all frames that are under way at full rate."""
+        lanes = self.engines[0].lanes_in
+        interval = max(config.interval for config in self.inner)
+        crossing = int(schedule_through(self.inner, np.arange(self.input.elements // lanes))[-1][-1])
         return AxiStreamInputConfig(
             element=self.input.number_format,
             elements=self.input.elements,
-            lanes=self.engines[0].lanes_in,
-            frames_in_flight=2 * len(self.engines) + 2,
+            lanes=lanes,
+            # Every engine holds a frame in work and one in wait at the most, unless frames are shorter than pipelines.
+            frames_in_flight=max(2 * len(self.engines) + 2, -(-crossing // interval) + _FRAMES_AT_THE_ENDS),
         )
 
     @cached_property
@@ -98,11 +105,15 @@ class Accelerator:
         )
 
     @property
+    def inner(self) -> tuple[StreamConfig, ...]:
+        """Every component between the two ends."""
+        pairs = zip(self.engines, (*self.converters, None), strict=True)
+        return tuple(config for one, behind in pairs for config in (one.config, behind) if config is not None)
+
+    @property
     def chain(self) -> tuple[StreamConfig, ...]:
         """Every component that the stream passes."""
-        pairs = zip(self.engines, (*self.converters, None), strict=True)
-        inner = [config for one, behind in pairs for config in (one.config, behind) if config is not None]
-        return (self.axi_input, *inner, self.axi_output)
+        return (self.axi_input, *self.inner, self.axi_output)
 
     @property
     def interval(self) -> int:

@@ -14,7 +14,7 @@ from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sw.golden import evaluate
 from karui.sw.ir import Graph, GraphBuilder
-from karui.sw.numerics import BIPOLAR, read_memory_image, unsigned
+from karui.sw.numerics import BIPOLAR, read_memory_image, signed, unsigned
 
 
 def perceptron(seed: int) -> Graph:
@@ -57,6 +57,16 @@ def test_perceptron_is_bit_exact_and_as_fast_as_predicted(interval: int, tmp_pat
         if mode is BackPressure.NONE:
             assert result.initiation_interval == CycleRange.fixed(accelerator.interval)
             assert result.latency == CycleRange.fixed(accelerator.latency)
+
+
+def test_frames_of_one_beat_keep_full_rate(tmp_path: Path) -> None:
+    build = GraphBuilder("scores")
+    graph = build.finish(build.arg_max("class", build.input("scores", (4,), signed(6))))
+    accelerator = generate(graph, 1, tmp_path)
+    frames = frames_of(graph, 300, seed=2)
+    result = run_regression(tmp_path, frames, evaluate(graph, frames))
+    assert result.passed, result.failure()
+    assert (result.initiation_interval, accelerator.interval) == (CycleRange.fixed(1), 1)
 
 
 def test_a_corrupted_weight_is_caught(tmp_path: Path) -> None:
