@@ -16,9 +16,8 @@ from karui.flows import run_stages
 from karui.flows.bench.benchmark import BenchmarkMissed
 from karui.flows.build_folder import BuildError, BuildFolder
 from karui.flows.compare import ComparisonFailed, compare_files
-from karui.flows.design import Design
 from karui.flows.progress import console, error_console
-from karui.flows.recipe import UnknownRecipe, find_recipe, recipe_names
+from karui.flows.recipe import find_recipe, recipe_names
 from karui.flows.report.results import find_checkout, keep, update_readme
 from karui.flows.settings import Settings
 from karui.flows.simulating import Mismatch
@@ -241,7 +240,6 @@ def main() -> None:
 # ValueError is the base of the refusals of recipes, configurations, data, graphs, foldings and manifests.
 _CLEAR_ERRORS = (
     ValueError,
-    UnknownRecipe,
     BuildError,
     Mismatch,
     BenchmarkMissed,
@@ -288,6 +286,3 @@ def _with_hardware(
     if interval is not None or frame_rate is not None or fit:
         changes |= {"initiation_interval": interval, "frame_rate": frame_rate, "fit": fit}
     return replace(settings, hardware=replace(settings.hardware, **changes))
-
-
-__all__ = ["Design", "app", "main"]

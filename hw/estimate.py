@@ -1,6 +1,6 @@
 """What a stage costs and how long it takes, as a function of its folding: one function an operation.
 
-The logic costs are fitted to placed-and-routed ECP5 designs (`karui bench estimate` measures their error); cycle counts
+The logic costs are fitted to mapped ECP5 designs (`karui bench estimate` measures their error); cycle counts
 are exact.
 """
 
