@@ -12,6 +12,10 @@ import cocotb_tools.config
 import find_libpython
 
 
+TIME_LIMIT = 4 * 3600.0
+"""Seconds after which a simulation is ended: far beyond any sound run, since stalls end by the bench's own watchdog."""
+
+
 class SimulationError(RuntimeError):
     """A simulation ended without a result."""
 
@@ -25,6 +29,7 @@ def simulate(
     plusargs: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     result: Path,
+    time_limit: float = TIME_LIMIT,
 ) -> None:
     """Run a model to its end.
 
@@ -44,11 +49,13 @@ def simulate(
         Additional variables for the test module.
     result : Path
         File that a complete run leaves behind.
+    time_limit : float
+        Seconds after which the model is killed: a loop without time steps never reaches the bench's watchdog.
 
     Raises
     ------
     SimulationError
-        If the model failed or left no result; the message has the last lines it printed.
+        If the model failed, left no result or did not end in time; the message has the last lines it printed.
     """
     # Settings for other simulations must not reach this one: a filter or a log level would hide the outcome.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("COCOTB_", "GPI_"))}
@@ -64,16 +71,23 @@ def simulate(
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     log = folder / "simulation.log"
+    in_time = True
+    code = 0
     with log.open("wb") as output:
-        code = subprocess.run(
-            [str(model), *plusargs],
-            cwd=folder,
-            env=inherited | variables | dict(environment or {}),
-            stdout=output,
-            stderr=output,
-            check=False,
-        ).returncode
+        try:
+            code = subprocess.run(
+                [str(model), *plusargs],
+                cwd=folder,
+                env=inherited | variables | dict(environment or {}),
+                stdout=output,
+                stderr=output,
+                check=False,
+                timeout=time_limit,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            in_time = False
     text = log.read_text(errors="replace")
-    if code != 0 or not result.is_file() or "FAIL=0" not in text:
+    if not in_time or code != 0 or not result.is_file() or "FAIL=0" not in text:
         lines = [line for line in text.splitlines() if line.strip()]
-        raise SimulationError(f"the simulation of {top} ended without a result:\n" + "\n".join(lines[-25:]))
+        what = "ended without a result" if in_time else f"was ended after {time_limit:g} s"
+        raise SimulationError(f"the simulation of {top} {what}:\n" + "\n".join(lines[-25:]))
