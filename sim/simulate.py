@@ -11,7 +11,6 @@ from pathlib import Path
 import cocotb_tools.config
 import find_libpython
 
-
 TIME_LIMIT = 4 * 3600.0
 """Seconds after which a simulation is ended: far beyond any sound run, since stalls end by the bench's own watchdog."""
 
