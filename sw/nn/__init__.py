@@ -1,9 +1,31 @@
-"""Quantization-aware layers whose forward values are exact integers, with straight-through gradients."""
+"""Quantization-aware layers whose forward values are exact integers, with straight-through gradients.
+
+Binary layers have integer values as they are; those of the quantized layers are integers times a power of two.
+"""
 
 from karui.sw.nn.binary_activation import BinaryActivation, InputBinarize
 from karui.sw.nn.binary_conv import BinaryConv2d
 from karui.sw.nn.binary_linear import BinaryLinear
 from karui.sw.nn.fixed_point_relu import FixedPointReLU
+from karui.sw.nn.global_average_pool import GlobalAveragePool
 from karui.sw.nn.logit_scale import LogitScale
+from karui.sw.nn.precision import FLOAT, Precision
+from karui.sw.nn.quant_activation import QuantIdentity, QuantReLU
+from karui.sw.nn.quant_conv import QuantConv2d
+from karui.sw.nn.quant_linear import QuantLinear
 
-__all__ = ["BinaryActivation", "BinaryConv2d", "BinaryLinear", "FixedPointReLU", "InputBinarize", "LogitScale"]
+__all__ = [
+    "BinaryActivation",
+    "BinaryConv2d",
+    "BinaryLinear",
+    "FLOAT",
+    "FixedPointReLU",
+    "GlobalAveragePool",
+    "InputBinarize",
+    "LogitScale",
+    "Precision",
+    "QuantConv2d",
+    "QuantIdentity",
+    "QuantLinear",
+    "QuantReLU",
+]
