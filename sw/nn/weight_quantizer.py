@@ -13,7 +13,7 @@ LARGEST_FRACTION = 64
 class _PowerOfTwoIdentity(Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bits: int, per_channel: bool) -> Tensor:
-        integer, fraction = quantize_weight(weight, bits, per_channel=per_channel)
+        integer, fraction = _nearest(weight, bits, per_channel)
         return integer * power_of_two(-fraction).view(-1, *[1] * (weight.dim() - 1))
 
     @staticmethod
@@ -34,10 +34,10 @@ def quantized_weight(weight: Tensor, bits: int, *, per_channel: bool) -> Tensor:
 def quantize_weight(weight: Tensor, bits: int, *, per_channel: bool) -> tuple[Tensor, Tensor]:
     """Round weights to ``integer * 2**-fraction`` with the power of two of the least squared error.
 
-    With f the largest fraction at which no magnitude reaches 2**(bits - 1), the candidates are f - 1 to f + 2:
-    finer steps at the price of clipping pay off for few bits, a coarser one where the only large weights are positive,
-    whose range ends a step earlier. Of equal errors the coarsest wins. Weights that lie on such a grid already
-    come back unchanged.
+    With f the largest fraction at which no magnitude reaches 2**(bits - 1), the candidates are f - 1 to f + 2: finer
+    steps at the price of clipping pay off for few bits, a coarser one where the only large weights are positive, whose
+    range ends a step earlier. The fraction is then reduced until an integer is odd (0 if all are zero), so that equal
+    values always have equal integers: weights that lie on such a grid already come back as they are.
 
     Parameters
     ----------
@@ -54,6 +54,17 @@ def quantize_weight(weight: Tensor, bits: int, *, per_channel: bool) -> tuple[Te
         The integers (in the weights' type and shape, -2**(bits - 1) to 2**(bits - 1) - 1, rounded half to even), and
         the fractions (int64, one a row or one in all).
     """
+    integer, fraction = _nearest(weight, bits, per_channel)
+    rows = integer.to(torch.int64).view(len(fraction), -1)
+    # n & -n is the largest power of two that divides n, and 0 for 0.
+    divisor = (rows & -rows).masked_fill_(rows == 0, 1 << bits).amin(1)
+    zero = divisor == 1 << bits
+    divisor.masked_fill_(zero, 1)
+    exponent = torch.frexp(divisor.float())[1].to(torch.int64) - 1
+    return (rows // divisor[:, None]).to(weight.dtype).view(weight.shape), (fraction - exponent).masked_fill_(zero, 0)
+
+
+def _nearest(weight: Tensor, bits: int, per_channel: bool) -> tuple[Tensor, Tensor]:
     rows = weight.reshape(len(weight) if per_channel else 1, -1)
     limit = 1 << (bits - 1)
     # frexp: the largest magnitude is in [2**(exponent - 1), 2**exponent)

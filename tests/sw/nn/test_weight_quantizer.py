@@ -59,12 +59,17 @@ def test_scale_of_a_layer_is_the_best_for_all_rows_together() -> None:
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_grid_points_come_back_exhaustively(bits: int) -> None:
-    """Every vector of three integers, at several scales: a checkpoint's weights are its model's."""
+    """Every vector of three integers, at several scales: a checkpoint's weights are its model's, integers included."""
     values = range(-(2 ** (bits - 1)), 2 ** (bits - 1))
     grid = torch.tensor(list(itertools.product(values, repeat=3)), dtype=torch.float32)
     for exponent in (-30, -3, 0, 5):
         weight = grid * 2.0**exponent
         assert torch.equal(quantized_weight(weight, bits, per_channel=True), weight)
+        integer, fraction = quantize_weight(weight, bits, per_channel=True)
+        assert torch.equal(integer * 2.0 ** -fraction[:, None].float(), weight)
+        odd = (integer.to(torch.int64) % 2 != 0).any(1)
+        assert torch.equal(odd, (grid != 0).any(1))
+        assert torch.all(fraction[~odd] == 0)
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -74,6 +79,12 @@ def test_quantizing_twice_is_quantizing_once(bits: int, per_channel: bool) -> No
     weight = torch.randn(3000, 3, generator=generator) * 10 ** torch.empty(3000, 1).uniform_(-3, 3, generator=generator)
     once = quantized_weight(weight, bits, per_channel=per_channel)
     assert torch.equal(quantized_weight(once, bits, per_channel=per_channel), once)
+    for first, second in zip(
+        quantize_weight(weight, bits, per_channel=per_channel),
+        quantize_weight(once, bits, per_channel=per_channel),
+        strict=True,
+    ):
+        assert torch.equal(first, second)
 
 
 def test_ties_round_to_even_and_zero_rows_stay_zero() -> None:
