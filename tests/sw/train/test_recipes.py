@@ -7,8 +7,9 @@ import pytest
 from karui.sw.configuration import ConfigurationError
 from karui.sw.data.datasets import load
 from karui.sw.train.checkpoint import load_checkpoint, load_real_valued
+from karui.sw.train.evaluate import held_out_accuracy
 from karui.sw.train.recipe import load_training_recipe
-from karui.sw.train.run import held_out_accuracy, save_trained, train_recipe
+from karui.sw.train.run import save_trained, train_recipe
 
 RECIPES = Path(__file__).parents[3] / "flows" / "recipes"
 LEAST_ACCURACY = {
@@ -16,6 +17,7 @@ LEAST_ACCURACY = {
     "bnn-sfc": 0.978,
     "bnn-lfc": 0.987,
     "bnn-cnn": 0.992,
+    "bnn-cnn-fashion": 0.895,
     "binaryconnect-deterministic": 0.986,
 }
 
