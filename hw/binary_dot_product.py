@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed
+from amaranth.hdl import Const, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from karui.hw.adder_tree import Term, add_tree, tree_latency
 from karui.hw.stream import Tagged, delayed
 from karui.sw.numerics import NumberFormat, format_for_range
 
@@ -50,7 +51,7 @@ class BinaryDotProductConfig:
     @property
     def latency(self) -> int:
         """Cycles from the operands to their products' sums."""
-        return 1 + (self.pairs - 1).bit_length()
+        return 1 + tree_latency(self.pairs)
 
     @property
     def magnitude(self) -> int:
@@ -128,7 +129,7 @@ class BinaryDotProduct(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         for row in range(self.config.rows):
-            m.submodules[f"row_{row}"] = dot_product = _Row(self.config)
+            m.submodules[f"row_{row}"] = dot_product = BinaryRow(self.config)
             m.d.comb += [
                 dot_product.activations.eq(self.i.payload.activations),
                 dot_product.weights.eq(self.i.payload.weights[row]),
@@ -138,17 +139,7 @@ class BinaryDotProduct(wiring.Component):
         return m
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Term:
-    """A partial sum in registers, its range, and the one that it still lacks (None: nothing)."""
-
-    value: Signal
-    low: int
-    high: int
-    missing: Signal | None
-
-
-class _Row(wiring.Component):
+class BinaryRow(wiring.Component):
     """One row; a module of its own, so that equal rows are emitted once."""
 
     def __init__(self, config: BinaryDotProductConfig) -> None:
@@ -164,14 +155,10 @@ class _Row(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         terms = [self._term(m, pair) for pair in range(self.config.pairs)]
-        level = 0
-        while len(terms) > 1:
-            level += 1
-            terms = [_added(m, terms[low : low + 2], f"level_{level}_{low // 2}") for low in range(0, len(terms), 2)]
-        m.d.comb += self.total.eq(terms[0].value)
+        m.d.comb += self.total.eq(add_tree(m, terms).value)
         return m
 
-    def _term(self, m: Module, pair: int) -> _Term:
+    def _term(self, m: Module, pair: int) -> Term:
         first = self.weights[2 * pair]
         second = self.weights[2 * pair + 1] if 2 * pair + 1 < self.config.simd else first
         activations = self.activations[pair]
@@ -187,31 +174,7 @@ class _Row(wiring.Component):
         value = Signal(range(-bound - 1, bound + 1), name=f"level_0_{pair}", reset_less=True)
         if pair == self.config.pairs - 1:
             m.d.sync += value.eq(complemented + minus)
-            return _Term(value=value, low=-bound, high=bound, missing=None)
+            return Term(value=value, low=-bound, high=bound, missing=None)
         missing = Signal(name=f"missing_0_{pair}", reset_less=True)
         m.d.sync += [value.eq(complemented), missing.eq(minus)]
-        return _Term(value=value, low=-bound - 1, high=bound, missing=missing)
-
-
-def _added(m: Module, terms: list[_Term], name: str) -> _Term:
-    """The sum of one or two terms and one of their missing ones, in a register."""
-    low, high = sum(term.low for term in terms), sum(term.high for term in terms)
-    missing = [term.missing for term in terms if term.missing is not None]
-    carry = missing.pop(0) if missing and len(terms) == 2 else None
-    high += carry is not None
-    value = Signal(range(low, high + 1), name=name, reset_less=True)
-    if len(terms) == 1:
-        m.d.sync += value.eq(terms[0].value)
-    elif carry is None:
-        m.d.sync += value.eq(terms[0].value + terms[1].value)
-    else:
-        # One bit below the lowest, 1 + carry makes the carry into it: a single carry chain for three operands.
-        left, right = (Cat(bit, term.value).as_signed() for bit, term in zip((Const(1, 1), carry), terms, strict=True))
-        extended = Signal(signed(len(value) + 1), name=f"{name}_extended")
-        m.d.comb += extended.eq(left + right)
-        m.d.sync += value.eq(extended[1:].as_signed())
-    left_over = None
-    if missing:
-        left_over = Signal(name=f"{name}_missing", reset_less=True)
-        m.d.sync += left_over.eq(missing[0])
-    return _Term(value=value, low=low, high=high, missing=left_over)
+        return Term(value=value, low=-bound - 1, high=bound, missing=missing)

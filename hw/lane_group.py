@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 
 from karui.hw.accumulate import Accumulate, AccumulateConfig
 from karui.hw.binary_dot_product import BinaryDotProduct, BinaryDotProductConfig
+from karui.hw.integer_dot_product import IntegerDotProduct, IntegerDotProductConfig, Multiplier
 from karui.hw.popcount import LutInputs
 from karui.hw.requantize import RequantizeConfig, RequantizePipeline
 from karui.hw.stream import Tagged, lanes_of
@@ -22,12 +23,24 @@ from karui.sw.numerics import NumberFormat
 SumActivation = ThresholdConfig | RequantizeConfig | Literal["sign"] | None
 """What becomes of a sum: thresholds, a multiplication, one level for sums of 0 and more, or nothing."""
 
-ProductsConfig = XnorPopcountConfig | BinaryDotProductConfig
+ProductsConfig = XnorPopcountConfig | BinaryDotProductConfig | IntegerDotProductConfig
 """How dot products are computed."""
 
 
-def products(rows: int, simd: int, input_format: NumberFormat, lut_inputs: LutInputs) -> ProductsConfig:
+def products(
+    rows: int,
+    simd: int,
+    input_format: NumberFormat,
+    weight_format: NumberFormat,
+    *,
+    multiplier: Multiplier,
+    lut_inputs: LutInputs,
+) -> ProductsConfig:
     """The dot products of `rows` weight vectors with `simd` activations of a format."""
+    if not weight_format.is_bipolar:
+        return IntegerDotProductConfig(
+            rows=rows, simd=simd, input_format=input_format, weight_format=weight_format, multiplier=multiplier
+        )
     if input_format.is_bipolar:
         return XnorPopcountConfig(rows=rows, simd=simd, lut_inputs=lut_inputs)
     return BinaryDotProductConfig(rows=rows, simd=simd, input_format=input_format)
@@ -45,8 +58,8 @@ class LaneGroupConfig:
         Inputs that each multiplies in a cycle.
     terms : int
         Beats that one sum takes.
-    input_format, output_format : NumberFormat
-        Of an input element and of a result.
+    input_format, weight_format, output_format : NumberFormat
+        Of an input element, a weight and a result.
     scale : int
         1 or 2: what a beat's term is multiplied with before it is added.
     sum_format : NumberFormat
@@ -55,6 +68,8 @@ class LaneGroupConfig:
         What each sum starts from.
     activation : ThresholdConfig, RequantizeConfig, "sign" or None
         What is done with a sum.
+    multiplier : {"dsp", "lut"}
+        What the products with integer weights are made of.
     lut_inputs : {4, 6}
         Inputs of the target's look-up tables.
     """
@@ -63,17 +78,26 @@ class LaneGroupConfig:
     simd: int
     terms: int
     input_format: NumberFormat
+    weight_format: NumberFormat
     output_format: NumberFormat
     scale: Literal[1, 2]
     sum_format: NumberFormat
     initial: npt.NDArray[Any]
     activation: SumActivation
+    multiplier: Multiplier = "dsp"
     lut_inputs: LutInputs = 4
 
     @property
     def products(self) -> ProductsConfig:
         """The dot products of a beat."""
-        return products(self.lanes, self.simd, self.input_format, self.lut_inputs)
+        return products(
+            self.lanes,
+            self.simd,
+            self.input_format,
+            self.weight_format,
+            multiplier=self.multiplier,
+            lut_inputs=self.lut_inputs,
+        )
 
     @property
     def sums(self) -> AccumulateConfig:
@@ -145,8 +169,14 @@ class LaneGroup(wiring.Component):
         return m
 
 
-def _products(config: ProductsConfig) -> XnorPopcount | BinaryDotProduct:
-    return XnorPopcount(config) if isinstance(config, XnorPopcountConfig) else BinaryDotProduct(config)
+def _products(config: ProductsConfig) -> XnorPopcount | BinaryDotProduct | IntegerDotProduct:
+    match config:
+        case XnorPopcountConfig():
+            return XnorPopcount(config)
+        case BinaryDotProductConfig():
+            return BinaryDotProduct(config)
+        case IntegerDotProductConfig():
+            return IntegerDotProduct(config)
 
 
 def _activation(config: ThresholdConfig | RequantizeConfig) -> ThresholdPipeline | RequantizePipeline:

@@ -1,4 +1,4 @@
-"""The binary matrix-vector engine: PE outputs of a layer at a time, from SIMD inputs a cycle."""
+"""The matrix-vector engine: PE outputs of a layer at a time, from SIMD inputs a cycle."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.counters import cycle
+from karui.hw.integer_dot_product import Multiplier
 from karui.hw.lane_group import LaneGroup, LaneGroupConfig, ProductsConfig, SumActivation, products
 from karui.hw.memory_style import Storage
 from karui.hw.popcount import LutInputs
@@ -22,7 +23,7 @@ from karui.hw.threshold import ThresholdConfig
 from karui.hw.timing import Cycles, Schedule, divisors, require_divisor
 from karui.hw.weight_rom import WEIGHT_ROM_LATENCY
 from karui.hw.word_source import WeightSource
-from karui.sw.numerics import NumberFormat, format_for_range
+from karui.sw.numerics import BIPOLAR, NumberFormat, format_for_range
 
 _NARROW_ENGINE = 16
 """Up to so many processing elements form groups of 2, more of them groups of 4: what one set of control registers can
@@ -37,11 +38,14 @@ class MatrixVectorConfig:
     Parameters
     ----------
     outputs, inputs : int
-        Dimensions M and K of the matrix.
+        Elements M of a result and K of a vector.
+    blocks : int
+        Equal parts of a vector, and of its result, that have nothing to do with each other (a grouped convolution):
+        outputs of block b are sums over the inputs of block b alone. The matrix has M rows of K / blocks weights.
     pe, simd : int
-        Outputs computed together and inputs taken a cycle; they divide M and K.
-    input_format : NumberFormat
-        Format of an input element: bipolar, unsigned or signed.
+        Outputs computed together and inputs taken a cycle; they divide M and K, of a block.
+    input_format, weight_format : NumberFormat
+        Format of an input element and of a weight: bipolar, unsigned or signed.
     accumulator : NumberFormat
         Format of the sums, wide enough for every product of the matrix.
     bias : ndarray of shape (M,), optional
@@ -54,6 +58,8 @@ class MatrixVectorConfig:
         Latency of the weight source, 3 or more.
     storage : {"block", "distributed", "auto"}
         Memory that holds the vectors while they are replayed.
+    multiplier : {"dsp", "lut"}
+        What products with integer weights are made of.
     lut_inputs : {4, 6}
         Inputs of the target's look-up tables; a population count is built from them.
 
@@ -69,16 +75,22 @@ class MatrixVectorConfig:
     simd: int
     input_format: NumberFormat
     accumulator: NumberFormat
+    weight_format: NumberFormat = BIPOLAR
+    blocks: int = 1
     bias: npt.NDArray[Any] | None = None
     activation: ThresholdConfig | RequantizeConfig | None = None
     positions: int = 1
     weight_latency: int = WEIGHT_ROM_LATENCY
     storage: Storage = "auto"
+    multiplier: Multiplier = "dsp"
     lut_inputs: LutInputs = 4
 
     def __post_init__(self) -> None:
-        require_divisor("pe", self.pe, self.outputs, "outputs")
-        require_divisor("simd", self.simd, self.inputs, "inputs")
+        for total, what in ((self.outputs, "outputs"), (self.inputs, "inputs")):
+            require_divisor("blocks", self.blocks, total, what)
+        of_a_block = "" if self.blocks == 1 else " of a block"
+        require_divisor("pe", self.pe, self.outputs // self.blocks, f"outputs{of_a_block}")
+        require_divisor("simd", self.simd, self.inputs // self.blocks, f"inputs{of_a_block}")
         if self.accumulator.kind != "signed":
             raise ValueError(f"accumulator must be signed, not {self.accumulator}")
         if self.bias is not None and self.bias.shape != (self.outputs,):
@@ -97,13 +109,13 @@ class MatrixVectorConfig:
 
     @property
     def output_fold(self) -> int:
-        """Passes over a vector: M / PE."""
+        """Beats of a result: M / PE."""
         return self.outputs // self.pe
 
     @property
     def input_fold(self) -> int:
-        """Beats of a vector: K / SIMD."""
-        return self.inputs // self.simd
+        """Beats of a block's part of a vector: K / blocks / SIMD."""
+        return self.inputs // self.blocks // self.simd
 
     @property
     def output_format(self) -> NumberFormat:
@@ -113,7 +125,14 @@ class MatrixVectorConfig:
     @property
     def products(self) -> ProductsConfig:
         """The dot products of a cycle."""
-        return products(self.pe, self.simd, self.input_format, self.lut_inputs)
+        return products(
+            self.pe,
+            self.simd,
+            self.input_format,
+            self.weight_format,
+            multiplier=self.multiplier,
+            lut_inputs=self.lut_inputs,
+        )
 
     @property
     def groups(self) -> int:
@@ -123,21 +142,21 @@ class MatrixVectorConfig:
     @property
     def weight_source(self) -> WeightSource:
         """Signature of the weights."""
-        return WeightSource(groups=self.groups, width=self.pe // self.groups * self.simd)
+        return WeightSource(groups=self.groups, width=self.pe // self.groups * self.simd * self.weight_format.bits)
 
     @property
     def interval(self) -> int:
-        """Cycles a frame: positions * (M / PE) * (K / SIMD)."""
+        """Cycles a frame: positions * (M / PE) * (K / blocks / SIMD)."""
         return self.positions * self.output_fold * self.input_fold
 
     @property
     def replay(self) -> ReplayBufferConfig:
-        """The buffer at the input."""
+        """The buffer at the input, of the parts of vectors that blocks multiply."""
         return ReplayBufferConfig(
             number_format=self.input_format,
             lanes=self.simd,
             words=self.input_fold,
-            passes=self.output_fold,
+            passes=self.output_fold // self.blocks,
             latency=self.weight_latency - self.products.prepare_latency,
             storage=self.storage,
         )
@@ -160,8 +179,8 @@ class MatrixVectorConfig:
     def lane_group(self, group: int) -> LaneGroupConfig:
         """The processing elements of one group.
 
-        They add up terms to ``p``, which is ``(y - c) / scale`` for a sum ``y``: with integer activations ``p`` is the
-        dot product itself and ``c`` the bias; with bipolar ones ``p`` counts equal bits, ``y = 2 p - K + bias``.
+        They add up terms to ``p``, which is ``(y - c) / scale`` for a sum ``y``: in general ``p`` is the
+        dot product itself and ``c`` the bias; of bipolar vectors ``p`` counts equal bits, ``y = 2 p - K + bias``.
         Instead of comparing ``y`` with a threshold ``t``, ``p`` is compared with ``ceil((t - c) / scale)``; a single
         threshold costs no comparator at all: the sum starts from its negative, and the sign is the result.
         """
@@ -170,10 +189,13 @@ class MatrixVectorConfig:
         constant = np.zeros(self.outputs, dtype=np.int64) if self.bias is None else self.bias.astype(np.int64)
         scale: Literal[1, 2] = 1
         term = self.products.term_format
-        low, high = self.input_fold * term.minimum, self.input_fold * term.maximum
-        if self.input_format.is_bipolar:
-            constant = constant - self.inputs
-            scale, low, high = 2, 0, self.inputs
+        # What formats allow, and what the accumulator was proven to hold.
+        low = max(self.input_fold * term.minimum, self.accumulator.minimum - int(constant.max()))
+        high = min(self.input_fold * term.maximum, self.accumulator.maximum - int(constant.min()))
+        if self.input_format.is_bipolar and self.weight_format.is_bipolar:
+            length = self.inputs // self.blocks
+            constant = constant - length
+            scale, low, high = 2, 0, length
         initial, sum_format = constant, self.accumulator
         activation: SumActivation = None
         if isinstance(self.activation, RequantizeConfig):
@@ -198,11 +220,13 @@ class MatrixVectorConfig:
             simd=self.simd,
             terms=self.input_fold,
             input_format=self.input_format,
+            weight_format=self.weight_format,
             output_format=self.output_format,
             scale=scale,
             sum_format=sum_format,
             initial=by_fold[:, first : first + lanes],
             activation=activation,
+            multiplier=self.multiplier,
             lut_inputs=self.lut_inputs,
         )
 
@@ -214,13 +238,13 @@ def pe_groups(pe: int) -> int:
 
 
 class MatrixVector(wiring.Component):
-    """Multiplies vectors by a binary matrix, bit-exactly.
+    """Multiplies vectors by a matrix, bit-exactly.
 
-    For each vector, for each fold of PE outputs, the engine takes K / SIMD words of activations and weights, one pair a
-    cycle, and yields a beat of PE results: (M / PE) * (K / SIMD) cycles a vector, back to back. The vector's words are
-    kept in a `ReplayBuffer`; the next vector is accepted meanwhile. The processing elements form groups, each a cycle
-    behind the one before, so that no register drives more than one group; the results are brought together again at
-    the end. A fold starts only when the output has a place for its result.
+    For each vector, for each block of it, for each fold of PE outputs, the engine takes K / blocks / SIMD words of
+    activations and weights, one pair a cycle, and yields a beat of PE results: (M / PE) * (K / blocks / SIMD) cycles a
+    vector, back to back. A block's words are kept in a `ReplayBuffer`; those of the next are accepted meanwhile. The
+    processing elements form groups, each a cycle behind the one before, so that no register drives more than one group;
+    the results are brought together again at the end. A fold starts only when the output has a place for its result.
 
     Parameters
     ----------

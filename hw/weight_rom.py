@@ -1,4 +1,4 @@
-"""Binary weights in ROMs: the weight source of an engine whose weights are constants."""
+"""Weights in ROMs: the weight source of an engine whose weights are constants."""
 
 from __future__ import annotations
 
@@ -13,23 +13,27 @@ from amaranth.lib.wiring import Out
 from karui.hw.memory_style import DISTRIBUTED_ROM_WORDS, Storage, resolve, rom_attributes
 from karui.hw.timing import require_divisor
 from karui.hw.word_source import WeightSource
-from karui.sw.numerics import BIPOLAR, pack, to_integers
+from karui.sw.numerics import BIPOLAR, NumberFormat, pack, to_integers
 
 WEIGHT_ROM_LATENCY = 3
 """Cycles from a take to the word of group 0: the memory and the two registers behind it."""
 
 
-def weight_words(weights: npt.NDArray[Any], pe: int, simd: int, *, groups: int = 1) -> list[list[int]]:
+def weight_words(
+    weights: npt.NDArray[Any], pe: int, simd: int, *, groups: int = 1, weight_format: NumberFormat = BIPOLAR
+) -> list[list[int]]:
     """The words of a `WeightSource`.
 
     Parameters
     ----------
     weights : ndarray, shape (M, K)
-        -1 and +1.
+        Integers of the format.
     pe, simd : int
         Outputs and inputs a word; they divide M and K.
     groups : int
         Parts of a word; it divides `pe`.
+    weight_format : NumberFormat
+        Format of a weight.
 
     Returns
     -------
@@ -41,7 +45,7 @@ def weight_words(weights: npt.NDArray[Any], pe: int, simd: int, *, groups: int =
     blocks = weights.reshape(outputs // pe, groups, per_group, inputs // simd, simd)
     # (group, output fold, input fold, output in the group, input)
     ordered = blocks.transpose(1, 0, 3, 2, 4).reshape(groups, -1, per_group * simd)
-    return [to_integers(pack(part, BIPOLAR)) for part in ordered]
+    return [to_integers(pack(part, weight_format)) for part in ordered]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,9 +55,11 @@ class WeightRomConfig:
     Parameters
     ----------
     weights : ndarray, shape (M, K)
-        -1 and +1.
+        Integers of the format; K is the length of a vector, or of each block's part of it.
     pe, simd : int
         Outputs and inputs a word.
+    weight_format : NumberFormat
+        Format of a weight.
     groups : int
         Parts of a word, as the engine asks for (`MatrixVectorConfig.groups`).
     storage : {"block", "distributed", "auto"}
@@ -62,21 +68,27 @@ class WeightRomConfig:
     Raises
     ------
     ValueError
-        If the weights are not a matrix of -1 and +1, or a factor does not divide its dimension.
+        If the weights are not a matrix of words of the format, or a factor does not divide its dimension.
     """
 
     weights: npt.NDArray[Any]
     pe: int
     simd: int
+    weight_format: NumberFormat = BIPOLAR
     groups: int = 1
     storage: Storage = "auto"
 
     def __post_init__(self) -> None:
         if self.weights.ndim != 2:
             raise ValueError(f"weights must be a matrix (M, K), not of shape {self.weights.shape}")
-        if not BIPOLAR.admits(self.weights):
+        if not self.weight_format.admits(self.weights):
+            if self.weight_format.is_bipolar:
+                raise ValueError(
+                    f"weights of a binary engine must be -1 or +1, not {self.weights[abs(self.weights) != 1][0]}"
+                )
             raise ValueError(
-                f"weights of a binary engine must be -1 or +1, not {self.weights[abs(self.weights) != 1][0]}"
+                f"weights from {self.weights.min()} to {self.weights.max()} do not fit their format "
+                f"{self.weight_format}; give a wider one"
             )
         require_divisor("pe", self.pe, self.weights.shape[0], "outputs")
         require_divisor("simd", self.simd, self.weights.shape[1], "inputs")
@@ -91,7 +103,7 @@ class WeightRomConfig:
     @property
     def width(self) -> int:
         """Bits of a group's part of a word."""
-        return self.pe // self.groups * self.simd
+        return self.pe // self.groups * self.simd * self.weight_format.bits
 
     @property
     def latency(self) -> int:
@@ -100,13 +112,14 @@ class WeightRomConfig:
 
     def words(self) -> list[list[int]]:
         """Contents: for each group its part of each word."""
-        return weight_words(self.weights, self.pe, self.simd, groups=self.groups)
+        return weight_words(self.weights, self.pe, self.simd, groups=self.groups, weight_format=self.weight_format)
 
 
 class WeightRom(wiring.Component):
     """Constant weights, one ROM and one address counter for each group.
 
-    A word can be taken in every cycle. Memory: ``M * K`` bits. A matrix that is one word is a constant and needs none.
+    A word can be taken in every cycle. Memory: ``M * K`` weights; none for a matrix
+    that is one word, a constant.
 
     Parameters
     ----------

@@ -34,20 +34,22 @@ class WordSource(wiring.Signature):
 
 
 class WeightSource(WordSource):
-    """The binary weights of a `MatrixVector`, in the order of its loop.
+    """The weights of a `MatrixVector`, in the order of its loop.
 
-    Word ``nf * (K / SIMD) + sf`` belongs to outputs ``nf * PE .. nf * PE + PE - 1`` and inputs
+    The matrix has M rows of K weights: K is the length of a vector, or of each block's part of it. Word
+    ``nf * (K / SIMD) + sf`` belongs to outputs ``nf * PE .. nf * PE + PE - 1`` and inputs
     ``sf * SIMD .. sf * SIMD + SIMD - 1``; after the last word the first one follows again. It comes in `groups` parts,
     one for each group of ``PE / groups`` outputs: ``data[g]`` is valid `latency` + `g` cycles after the take, since
-    each group of the engine runs one cycle behind the one before. In a part, bit ``p * SIMD + j`` is 1 where the weight
-    of output ``nf * PE + g * (PE / groups) + p`` and input ``sf * SIMD + j`` is +1, and 0 where it is -1.
+    each group of the engine runs one cycle behind the one before. In a part, element ``p * SIMD + j`` (from the lowest
+    bits on, in the weights' format) is the weight of output ``nf * PE + g * (PE / groups) + p`` and input
+    ``sf * SIMD + j``.
 
     Parameters
     ----------
     groups : int
         Parts of a word.
     width : int
-        Bits of a part: ``PE / groups * SIMD``.
+        Bits of a part: ``PE / groups * SIMD`` weights.
     """
 
     def __init__(self, *, groups: int, width: int) -> None:

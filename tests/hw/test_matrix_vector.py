@@ -45,7 +45,9 @@ class HesitantWeights(wiring.Component):
 
     def __init__(self, config: MatrixVectorConfig, weights: np.ndarray) -> None:
         self.config = config
-        self.words = weight_words(weights, config.pe, config.simd, groups=config.groups)
+        self.words = weight_words(
+            weights, config.pe, config.simd, groups=config.groups, weight_format=config.weight_format
+        )
         super().__init__({"o": Out(config.weight_source)})
 
     def elaborate(self, platform: object) -> Module:
@@ -70,11 +72,19 @@ def _words(values: np.ndarray, number_format: NumberFormat) -> np.ndarray:
 
 
 def _rom(config: MatrixVectorConfig, weights: np.ndarray, storage: str = "auto") -> WeightRomConfig:
-    return WeightRomConfig(weights=weights, pe=config.pe, simd=config.simd, groups=config.groups, storage=storage)
+    return WeightRomConfig(
+        weights=weights,
+        pe=config.pe,
+        simd=config.simd,
+        weight_format=config.weight_format,
+        groups=config.groups,
+        storage=storage,
+    )
 
 
-def _check(config, weights, vectors, storage="auto", **patterns):
-    sums = vectors @ weights.T + (0 if config.bias is None else config.bias)
+def _check(config, weights, vectors, storage="auto", built=None, **patterns):
+    parts = zip(np.split(vectors, config.blocks, axis=1), np.split(weights, config.blocks), strict=True)
+    sums = np.hstack([part @ block.T for part, block in parts]) + (0 if config.bias is None else config.bias)
     if config.activation is None:
         expected = sums
     elif isinstance(config.activation, RequantizeConfig):
@@ -85,7 +95,7 @@ def _check(config, weights, vectors, storage="auto", **patterns):
         levels = (sums[:, :, None] >= config.activation.thresholds[None]).sum(axis=2)
         expected = np.vectorize(config.output_format.at_level)(levels)
     run = run_stream(
-        Layer(config, WeightRom(_rom(config, weights, storage))),
+        Layer(config, WeightRom(_rom(config, weights if built is None else built, storage))),
         _words(vectors, config.input_format).reshape(-1, config.simd),
         beats_out=expected.size // config.pe,
         **patterns,
@@ -117,9 +127,15 @@ def _problem(
     seed=0,
     output_format=BIPOLAR,
     requantize=False,
+    rounding=Rounding.HALF_UP,
+    weight_format=BIPOLAR,
+    blocks=1,
+    multiplier="dsp",
 ):
     random = np.random.default_rng(seed)
-    largest = inputs * max(-input_format.minimum, input_format.maximum)
+    largest = inputs // blocks
+    for number_format in (input_format, weight_format):
+        largest *= max(-number_format.minimum, number_format.maximum)
     accumulator = signed((largest + 20).bit_length() + 1)
     activation = None
     if levels:
@@ -137,7 +153,7 @@ def _problem(
             multipliers=random.integers(-300, 300, size=outputs),
             offsets=random.integers(-largest, largest + 1, size=outputs),
             shift=6,
-            rounding=Rounding.HALF_UP,
+            rounding=rounding,
             overflow=Overflow.SATURATE,
             input_format=accumulator,
             output_format=output_format,
@@ -148,11 +164,14 @@ def _problem(
         pe=pe,
         simd=simd,
         input_format=input_format,
+        weight_format=weight_format,
+        blocks=blocks,
+        multiplier=multiplier,
         accumulator=accumulator,
         bias=random.integers(-9, 10, size=outputs) if bias else None,
         activation=activation,
     )
-    weights = random.choice([-1, 1], size=(outputs, inputs))
+    weights = _random(random, weight_format, (outputs, inputs // blocks))
     return config, weights, _random(random, input_format, (vectors, inputs))
 
 
@@ -246,6 +265,101 @@ def test_requantized(fold, input_format, output_format):
     _check(*_problem(*fold, input_format=input_format, bias=True, requantize=True, output_format=output_format))
 
 
+WEIGHTS = [signed(2), signed(4), signed(8), unsigned(3)]
+
+
+@pytest.mark.parametrize("multiplier", ["dsp", "lut"])
+@pytest.mark.parametrize("fold", FEW_FOLDS)
+@pytest.mark.parametrize("weight_format", WEIGHTS, ids=str)
+@pytest.mark.parametrize("input_format", [BIPOLAR, unsigned(8), signed(5)], ids=str)
+def test_integer_weights(fold, input_format, weight_format, multiplier):
+    problem = _problem(
+        *fold, input_format=input_format, weight_format=weight_format, multiplier=multiplier, bias=True, seed=11
+    )
+    _check(*problem, source=BackPressure.RANDOM, seed=12)
+
+
+@pytest.mark.parametrize("multiplier", ["dsp", "lut"])
+@pytest.mark.parametrize("source", BackPressure)
+@pytest.mark.parametrize("sink", BackPressure)
+def test_integer_weights_under_back_pressure(sink, source, multiplier):
+    problem = _problem(
+        12, 12, 3, 4, input_format=unsigned(4), weight_format=signed(4), multiplier=multiplier, vectors=12
+    )
+    _check(*problem, source=source, sink=sink, seed=13)
+
+
+@pytest.mark.parametrize("multiplier", ["dsp", "lut"])
+@pytest.mark.parametrize("fold", FEW_FOLDS)
+@pytest.mark.parametrize(
+    ("levels", "output_format"), [(1, BIPOLAR), (3, unsigned(2)), (15, unsigned(4)), (7, signed(3))]
+)
+def test_integer_weights_with_thresholds(fold, levels, output_format, multiplier):
+    problem = _problem(
+        *fold,
+        input_format=unsigned(4),
+        weight_format=signed(4),
+        multiplier=multiplier,
+        levels=levels,
+        bias=True,
+        output_format=output_format,
+    )
+    _check(*problem)
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("output_format", [unsigned(8), signed(4)], ids=str)
+@pytest.mark.parametrize("input_format", [unsigned(8), signed(8)], ids=str)
+def test_integer_weights_requantized(input_format, output_format, rounding):
+    problem = _problem(
+        8,
+        18,
+        4,
+        9,
+        input_format=input_format,
+        weight_format=signed(8),
+        bias=True,
+        requantize=True,
+        rounding=rounding,
+        output_format=output_format,
+        vectors=20,
+    )
+    _check(*problem)
+
+
+BLOCKS = [(8, 12, 2, 3, 2), (8, 12, 4, 6, 2), (12, 12, 1, 1, 12), (6, 12, 2, 2, 3), (12, 8, 3, 2, 4), (6, 6, 1, 2, 3)]
+
+
+@pytest.mark.parametrize("sink", BackPressure)
+@pytest.mark.parametrize(("input_format", "weight_format"), [(BIPOLAR, BIPOLAR), (unsigned(4), signed(4))], ids=str)
+@pytest.mark.parametrize("blocks", BLOCKS)
+@pytest.mark.parametrize("levels", [0, 3])
+def test_blocks(blocks, input_format, weight_format, levels, sink):
+    config, weights, vectors = _problem(
+        *blocks[:4],
+        blocks=blocks[4],
+        input_format=input_format,
+        weight_format=weight_format,
+        levels=levels,
+        bias=True,
+        output_format=unsigned(2),
+        vectors=10,
+    )
+    run = _check(config, weights, vectors, sink=sink, seed=14)
+    outputs, inputs, pe, simd, count = blocks
+    assert config.interval == count * (outputs // count // pe) * (inputs // count // simd)
+    if sink is BackPressure.NONE:
+        assert np.diff(run.departures[:: config.output_fold])[2:].tolist() == [config.interval] * 7
+
+
+def test_a_wrong_weight_is_seen():
+    config, weights, vectors = _problem(8, 12, 2, 3, input_format=unsigned(4), weight_format=signed(4), blocks=2)
+    wrong = weights.copy()
+    wrong[5, 3] ^= 1
+    with pytest.raises(AssertionError):
+        _check(config, weights, vectors, built=wrong)
+
+
 @pytest.mark.parametrize("sink", BackPressure)
 @pytest.mark.parametrize("latency", [3, 6])
 def test_waits_for_weights_and_for_the_output(latency, sink):
@@ -294,6 +408,9 @@ def test_all_vectors_and_weights_of_a_small_matrix():
     [
         ({"pe": 3}, "pe must divide the 8 outputs, not 3; use one of 1, 2, 4, 8"),
         ({"simd": 5}, "simd must divide the 12 inputs, not 5; use one of 1, 2, 3, 4, 6, 12"),
+        ({"blocks": 3}, "blocks must divide the 8 outputs, not 3; use one of 1, 2, 4, 8"),
+        ({"blocks": 4, "pe": 4}, "pe must divide the 2 outputs of a block, not 4; use one of 1, 2"),
+        ({"blocks": 2, "simd": 4}, "simd must divide the 6 inputs of a block, not 4; use one of 1, 2, 3, 6"),
         ({"weight_latency": 2}, "weight_latency must be 3 or more, not 2"),
         ({"bias": np.zeros(3)}, r"bias must be of shape \(8,\), not \(3,\)"),
     ],

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from karui.hw.weight_rom import WeightRomConfig, weight_words
+from karui.sw.numerics import signed
 
 
 def test_words_follow_the_loop_of_the_engine():
@@ -19,11 +20,17 @@ def test_words_follow_the_loop_of_the_engine():
                 assert word < 1 << (pe // groups * simd)
 
 
+def test_integers_lie_in_two_s_complement_one_after_another():
+    words = weight_words(np.array([[1, -1, -8, 7]]), 1, 4, weight_format=signed(4))
+    assert words == [[0x78F1]]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"weights": np.ones(4)}, r"must be a matrix \(M, K\), not of shape \(4,\)"),
         ({"weights": np.array([[1, 0], [1, 1]])}, "must be -1 or \\+1, not 0"),
+        ({"weights": np.array([[8, 0]]), "weight_format": signed(4)}, "weights from 0 to 8 do not fit their format"),
         ({"pe": 3}, "pe must divide the 4 outputs, not 3; use one of 1, 2, 4"),
         ({"simd": 4}, "simd must divide the 6 inputs, not 4; use one of 1, 2, 3, 6"),
         ({"groups": 3}, "groups must divide the 2 outputs of a word, not 3; use one of 1, 2"),
