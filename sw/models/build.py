@@ -4,14 +4,37 @@ from torch import nn
 
 from karui.sw.models.binary_connect import BinaryConnectConfig, build_binary_connect
 from karui.sw.models.bnn import BinaryCNNConfig, BinaryMLPConfig, build_binary_cnn, build_binary_mlp
+from karui.sw.models.inception import InceptionConfig, build_inception
+from karui.sw.models.mobilenet import MobileNetConfig, MobileNetV2Config, build_mobilenet, build_mobilenet_v2
+from karui.sw.models.resnet import ResNetConfig, build_resnet
+from karui.sw.models.shufflenet import ShuffleNetConfig, build_shufflenet
+from karui.sw.models.squeezenet import SqueezeNetConfig, build_squeezenet
+from karui.sw.models.xception import XceptionConfig, build_xception
 
-ModelConfig = BinaryMLPConfig | BinaryCNNConfig | BinaryConnectConfig
+# Networks of the fixed-point layers.
+LightConfig = (
+    MobileNetConfig
+    | MobileNetV2Config
+    | SqueezeNetConfig
+    | ShuffleNetConfig
+    | XceptionConfig
+    | InceptionConfig
+    | ResNetConfig
+)
+ModelConfig = BinaryMLPConfig | BinaryCNNConfig | BinaryConnectConfig | LightConfig
 
 # The key `family` of a recipe's [model] section.
 FAMILIES: dict[str, type[ModelConfig]] = {
     "binary-mlp": BinaryMLPConfig,
     "binary-cnn": BinaryCNNConfig,
     "binary-connect": BinaryConnectConfig,
+    "mobilenet": MobileNetConfig,
+    "mobilenet-v2": MobileNetV2Config,
+    "squeezenet": SqueezeNetConfig,
+    "shufflenet": ShuffleNetConfig,
+    "xception": XceptionConfig,
+    "inception": InceptionConfig,
+    "resnet": ResNetConfig,
 }
 
 
@@ -24,6 +47,20 @@ def build_model(config: ModelConfig) -> nn.Sequential:
             return build_binary_cnn(config)
         case BinaryConnectConfig():
             return build_binary_connect(config)
+        case MobileNetConfig():
+            return build_mobilenet(config)
+        case MobileNetV2Config():
+            return build_mobilenet_v2(config)
+        case SqueezeNetConfig():
+            return build_squeezenet(config)
+        case ShuffleNetConfig():
+            return build_shufflenet(config)
+        case XceptionConfig():
+            return build_xception(config)
+        case InceptionConfig():
+            return build_inception(config)
+        case ResNetConfig():
+            return build_resnet(config)
 
 
 def family_of(config: ModelConfig) -> str:
