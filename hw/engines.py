@@ -75,6 +75,8 @@ def engine(op: ir.Op, stage: Stage, fold: Fold) -> Engine:
 def _(op: ir.MatrixVector, stage: Stage, fold: Fold) -> Engine:
     constants = [stage.graph.constants[name] for name in stage.node.inputs[1:]]
     weights = constants[0]
+    if op.groups > 1:
+        raise UnsupportedNode(f"node {stage.name}: MatrixVector of {op.groups} groups has no engine")
     if not weights.number_format.is_bipolar:
         raise UnsupportedNode(
             f"node {stage.name}: weights of format {weights.number_format} have no engine; binarize them to -1 and +1"
@@ -110,12 +112,16 @@ def _(op: ir.Requantize, stage: Stage, fold: Fold) -> Engine:
 
 @engine.register
 def _(op: ir.SlidingWindow, stage: Stage, fold: Fold) -> Engine:
+    if op.groups > 1:
+        raise UnsupportedNode(f"node {stage.name}: SlidingWindow of {op.groups} groups has no engine")
     config = SlidingWindowConfig.for_node(op, stage.source, fold.simd)
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
 
 
 @engine.register
 def _(op: ir.MaxPool, stage: Stage, fold: Fold) -> Engine:
+    if any(op.padding):
+        raise UnsupportedNode(f"node {stage.name}: MaxPool with padding {op.padding} has no engine")
     height, width, channels = stage.source.shape
     config = MaxPoolConfig(
         element=stage.source.number_format,

@@ -11,8 +11,30 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
-from karui.sw.ir import ArgMax, Flatten, MatrixVector, MaxPool, Op, Requantize, SlidingWindow, Threshold
-from karui.sw.numerics import NumberFormat, Overflow, saturate, shift_right
+from karui.sw.ir import (
+    Add,
+    ArgMax,
+    ChannelShuffle,
+    Concat,
+    DepthwiseConv,
+    DoubleRounding,
+    Flatten,
+    MatrixVector,
+    MaxPool,
+    Op,
+    Requantize,
+    SlidingWindow,
+    SumPool,
+    Threshold,
+)
+from karui.sw.numerics import (
+    NumberFormat,
+    Overflow,
+    doubling_high_multiply,
+    rounding_divide,
+    saturate,
+    shift_right,
+)
 
 _FLOAT32_EXACT = 1 << 24
 _FLOAT64_EXACT = 1 << 53
@@ -40,12 +62,10 @@ def compute(op: Op, *operands: Tensor) -> Tensor:
 @compute.register
 def _(op: SlidingWindow, *operands: Tensor) -> Tensor:
     (maps,) = operands
-    top, left, bottom, right = op.padding
-    if op.pad_value is not None:
-        maps = torch.nn.functional.pad(maps, (0, 0, left, right, top, bottom), value=op.pad_value)
-    windows = maps.unfold(1, op.kernel[0], op.stride[0]).unfold(2, op.kernel[1], op.stride[1])
-    # unfold appends the window's axes: (n, oh, ow, c, ky, kx) becomes (n, oh, ow, ky, kx, c).
-    return windows.permute(0, 1, 2, 4, 5, 3).flatten(start_dim=3)
+    windows = _windows(op, maps, op.pad_value or 0)
+    grouped = windows.reshape(*windows.shape[:3], op.groups, maps.shape[-1] // op.groups, *op.kernel)
+    # (n, oh, ow, g, c, ky, kx) becomes (n, oh, ow, g, ky, kx, c).
+    return grouped.permute(0, 1, 2, 3, 5, 6, 4).flatten(start_dim=3)
 
 
 @compute.register
@@ -54,11 +74,29 @@ def _(op: MatrixVector, *operands: Tensor) -> Tensor:
     if vectors.numel() == 0:
         return vectors.new_zeros((*vectors.shape[:-1], weights.shape[0]))
     # |any partial sum| <= K * max|x| * max|w|, whatever order the product is summed in.
-    bound = vectors.shape[-1] * int(vectors.abs().max()) * int(weights.abs().max())
+    bound = weights.shape[1] * int(vectors.abs().max()) * int(weights.abs().max())
     if bound >= _FLOAT64_EXACT:
         raise OverflowError(f"sums may reach {bound}, more than float64 holds exactly")
     exact = torch.float32 if bound < _FLOAT32_EXACT else torch.float64
-    sums = (vectors.to(exact) @ weights.to(exact).T).to(torch.int64)
+    if op.groups == 1:
+        products = vectors.to(exact) @ weights.to(exact).T
+    else:
+        blocks = weights.to(exact).reshape(op.groups, -1, weights.shape[1])
+        parts = vectors.to(exact).reshape(*vectors.shape[:-1], op.groups, weights.shape[1])
+        products = torch.einsum("...gk,gmk->...gm", parts, blocks).flatten(start_dim=-2)
+    sums = products.to(torch.int64)
+    return sums + bias[0] if bias else sums
+
+
+@compute.register
+def _(op: DepthwiseConv, *operands: Tensor) -> Tensor:
+    maps, weights, *bias = operands
+    windows = _windows(op, maps, op.pad_value or 0)
+    # Integers, one position of the kernel at a time: nothing is unfolded and nothing rounded.
+    sums = torch.zeros_like(windows[..., 0, 0])
+    for row in range(op.kernel[0]):
+        for column in range(op.kernel[1]):
+            sums += windows[..., row, column] * weights[row, column]
     return sums + bias[0] if bias else sums
 
 
@@ -86,10 +124,39 @@ def _(op: Requantize, *operands: Tensor) -> Tensor:
 
 
 @compute.register
+def _(op: DoubleRounding, *operands: Tensor) -> Tensor:
+    values, multipliers, exponents = operands
+    high = doubling_high_multiply(values << exponents.clamp(min=0), multipliers)
+    words: Tensor = saturate(rounding_divide(high, (-exponents).clamp(min=0)) + op.zero_point, op.minimum, op.maximum)
+    return words
+
+
+@compute.register
 def _(op: MaxPool, *operands: Tensor) -> Tensor:
-    (maps,) = operands
-    windows = maps.unfold(1, op.kernel[0], op.stride[0]).unfold(2, op.kernel[1], op.stride[1])
-    return windows.flatten(start_dim=4).amax(dim=4)
+    return _windows(op, operands[0], torch.iinfo(torch.int64).min).amax(dim=(4, 5))
+
+
+@compute.register
+def _(op: SumPool, *operands: Tensor) -> Tensor:
+    return _windows(op, operands[0], 0).sum(dim=(4, 5))
+
+
+@compute.register
+def _(op: Add, *operands: Tensor) -> Tensor:
+    one, other = (operand << shift for operand, shift in zip(operands, op.shifts, strict=True))
+    return one + other
+
+
+@compute.register
+def _(op: Concat, *operands: Tensor) -> Tensor:
+    return torch.cat(operands, dim=-1)
+
+
+@compute.register
+def _(op: ChannelShuffle, *operands: Tensor) -> Tensor:
+    (values,) = operands
+    grouped = values.reshape(*values.shape[:-1], op.groups, values.shape[-1] // op.groups)
+    return grouped.transpose(-1, -2).flatten(start_dim=-2)
 
 
 @compute.register
@@ -104,6 +171,14 @@ def _(op: ArgMax, *operands: Tensor) -> Tensor:
 @compute.register
 def _(op: Flatten, *operands: Tensor) -> Tensor:
     return operands[0].flatten(start_dim=1)
+
+
+def _windows(op: SlidingWindow | DepthwiseConv | MaxPool | SumPool, maps: Tensor, pad_value: int) -> Tensor:
+    """A view of all windows, (n, oh, ow, c, ky, kx)."""
+    top, left, bottom, right = op.padding
+    if any(op.padding):
+        maps = torch.nn.functional.pad(maps, (0, 0, left, right, top, bottom), value=pad_value)
+    return maps.unfold(1, op.kernel[0], op.stride[0]).unfold(2, op.kernel[1], op.stride[1])
 
 
 def _wrap(values: Tensor, number_format: NumberFormat) -> Tensor:

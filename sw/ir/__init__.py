@@ -1,17 +1,37 @@
 """The integer graph: the only contract between networks, golden model and hardware."""
 
-from karui.sw.ir.bounds import accumulator_range, product_range
+from karui.sw.ir.bounds import accumulator_range, depthwise_rows, product_range
 from karui.sw.ir.builder import GraphBuilder
 from karui.sw.ir.graph import Constant, Graph, Node, graphs_equal
 from karui.sw.ir.infer import infer
-from karui.sw.ir.ops import ArgMax, Flatten, MatrixVector, MaxPool, Op, Requantize, SlidingWindow, Threshold
+from karui.sw.ir.ops import (
+    Add,
+    ArgMax,
+    ChannelShuffle,
+    Concat,
+    DepthwiseConv,
+    DoubleRounding,
+    Flatten,
+    MatrixVector,
+    MaxPool,
+    Op,
+    Requantize,
+    SlidingWindow,
+    SumPool,
+    Threshold,
+)
 from karui.sw.ir.serialize import load_graph, save_graph
 from karui.sw.ir.tensor import GraphError, Tensor
 from karui.sw.ir.verify import verify
 
 __all__ = [
+    "Add",
     "ArgMax",
+    "ChannelShuffle",
+    "Concat",
     "Constant",
+    "DepthwiseConv",
+    "DoubleRounding",
     "Flatten",
     "Graph",
     "GraphBuilder",
@@ -22,9 +42,11 @@ __all__ = [
     "Op",
     "Requantize",
     "SlidingWindow",
+    "SumPool",
     "Tensor",
     "Threshold",
     "accumulator_range",
+    "depthwise_rows",
     "graphs_equal",
     "infer",
     "load_graph",

@@ -18,8 +18,10 @@ def accumulator_range(
     Parameters
     ----------
     weights : ndarray of int64, shape (M, K)
+        Row by row what is multiplied into one sum: of a grouped product (M, K / groups); of a depthwise convolution
+        `depthwise_rows`.
     inputs : NumberFormat
-        Format of the K inputs.
+        Format of the inputs.
     bias : ndarray of int64, shape (M,), optional
     """
     at_minimum, at_maximum = weights * inputs.minimum, weights * inputs.maximum
@@ -28,6 +30,11 @@ def accumulator_range(
     high = start + np.maximum(at_minimum, at_maximum).sum(axis=1)
     # Partial sums start at the bias (or zero) and must fit too.
     return int(min(low.min(), start.min())), int(max(high.max(), start.max()))
+
+
+def depthwise_rows(weights: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Weights (KH, KW, C) of a depthwise convolution as one row (KH * KW) a channel."""
+    return weights.reshape(-1, weights.shape[-1]).T
 
 
 def product_range(factor: NumberFormat, multiplier: npt.NDArray[np.int64]) -> tuple[int, int]:

@@ -8,10 +8,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from karui.sw.ir.bounds import accumulator_range
+from karui.sw.ir.bounds import accumulator_range, depthwise_rows
 from karui.sw.ir.graph import Constant, Graph, Node
 from karui.sw.ir.infer import infer
-from karui.sw.ir.ops import ArgMax, Flatten, MatrixVector, MaxPool, Op, Requantize, SlidingWindow, Threshold
+from karui.sw.ir.ops import (
+    Add,
+    ArgMax,
+    ChannelShuffle,
+    Concat,
+    DepthwiseConv,
+    DoubleRounding,
+    Flatten,
+    MatrixVector,
+    MaxPool,
+    Op,
+    Requantize,
+    SlidingWindow,
+    SumPool,
+    Threshold,
+)
 from karui.sw.ir.tensor import Tensor
 from karui.sw.ir.verify import verify
 from karui.sw.numerics import BIPOLAR, NumberFormat, Overflow, Rounding, format_for_range
@@ -79,25 +94,45 @@ class GraphBuilder:
         stride: tuple[int, int] = (1, 1),
         padding: tuple[int, int, int, int] = (0, 0, 0, 0),
         pad_value: int | None = None,
+        groups: int = 1,
     ) -> str:
         """Add a `SlidingWindow`."""
-        return self.node(name, SlidingWindow(kernel=kernel, stride=stride, padding=padding, pad_value=pad_value), edge)
+        op = SlidingWindow(kernel=kernel, stride=stride, padding=padding, pad_value=pad_value, groups=groups)
+        return self.node(name, op, edge)
 
-    def matrix_vector(self, name: str, edge: str, weights: Array, bias: Array | None = None) -> str:
+    def matrix_vector(self, name: str, edge: str, weights: Array, bias: Array | None = None, *, groups: int = 1) -> str:
         """Add a `MatrixVector` with the narrowest signed accumulator that the weights prove sufficient.
 
-        Weights that are all -1 or +1 are stored as bits.
+        Weights (M, K / groups) that are all -1 or +1 are stored as bits.
         """
-        bipolar = bool(np.all(np.abs(weights) == 1))
-        operands = [self.constant(f"{name}.weights", weights, BIPOLAR if bipolar else None)]
-        if bias is not None:
-            operands.append(self.constant(f"{name}.bias", bias))
-        low, high = accumulator_range(
-            self._constants[operands[0]].values,
-            self._tensors[edge].number_format,
-            None if bias is None else self._constants[operands[1]].values,
+        operands = self._weights_and_bias(name, weights, bias)
+        rows = self._constants[operands[0]].values
+        return self.node(
+            name, MatrixVector(accumulator=self._accumulator(edge, rows, operands), groups=groups), edge, *operands
         )
-        return self.node(name, MatrixVector(accumulator=format_for_range(min(low, -1), high)), edge, *operands)
+
+    def depthwise_conv(
+        self,
+        name: str,
+        edge: str,
+        weights: Array,
+        *,
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+        pad_value: int | None = None,
+        bias: Array | None = None,
+    ) -> str:
+        """Add a `DepthwiseConv` of weights (KH, KW, C), stored and summed as by `matrix_vector`."""
+        operands = self._weights_and_bias(name, weights, bias)
+        rows = depthwise_rows(self._constants[operands[0]].values)
+        op = DepthwiseConv(
+            kernel=(weights.shape[0], weights.shape[1]),
+            stride=stride,
+            padding=padding,
+            pad_value=pad_value,
+            accumulator=self._accumulator(edge, rows, operands),
+        )
+        return self.node(name, op, edge, *operands)
 
     def threshold(self, name: str, edge: str, thresholds: Array, output: NumberFormat) -> str:
         """Add a `Threshold`; thresholds of shape (channels or 1, levels - 1), ascending."""
@@ -124,9 +159,66 @@ class GraphBuilder:
             self.constant(f"{name}.offset", offset),
         )
 
-    def max_pool(self, name: str, edge: str, kernel: tuple[int, int], stride: tuple[int, int] | None = None) -> str:
+    def double_rounding(
+        self,
+        name: str,
+        edge: str,
+        multipliers: Array,
+        exponents: Array,
+        *,
+        output: NumberFormat,
+        zero_point: int = 0,
+        minimum: int | None = None,
+        maximum: int | None = None,
+    ) -> str:
+        """Add a `DoubleRounding`; the limits are the output format's unless given."""
+        op = DoubleRounding(
+            output=output,
+            zero_point=zero_point,
+            minimum=output.minimum if minimum is None else minimum,
+            maximum=output.maximum if maximum is None else maximum,
+        )
+        return self.node(
+            name,
+            op,
+            edge,
+            self.constant(f"{name}.multipliers", multipliers),
+            self.constant(f"{name}.exponents", exponents),
+        )
+
+    def max_pool(
+        self,
+        name: str,
+        edge: str,
+        kernel: tuple[int, int],
+        stride: tuple[int, int] | None = None,
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    ) -> str:
         """Add a `MaxPool`; the stride is the kernel unless given."""
-        return self.node(name, MaxPool(kernel=kernel, stride=stride or kernel), edge)
+        return self.node(name, MaxPool(kernel=kernel, stride=stride or kernel, padding=padding), edge)
+
+    def sum_pool(
+        self,
+        name: str,
+        edge: str,
+        kernel: tuple[int, int],
+        stride: tuple[int, int] | None = None,
+        padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    ) -> str:
+        """Add a `SumPool`; the stride is the kernel unless given."""
+        return self.node(name, SumPool(kernel=kernel, stride=stride or kernel, padding=padding), edge)
+
+    def add(self, name: str, one: str, other: str, shifts: tuple[int, int] = (0, 0)) -> str:
+        """Add an `Add`."""
+        return self.node(name, Add(shifts=shifts), one, other)
+
+    def concat(self, name: str, *edges: str) -> str:
+        """Add a `Concat`."""
+        return self.node(name, Concat(), *edges)
+
+    def channel_shuffle(self, name: str, edge: str, groups: int) -> str:
+        """Add a `ChannelShuffle`."""
+        return self.node(name, ChannelShuffle(groups=groups), edge)
 
     def flatten(self, name: str, edge: str) -> str:
         """Add a `Flatten`."""
@@ -154,3 +246,15 @@ class GraphBuilder:
                 classes=tuple(classes),
             )
         )
+
+    def _weights_and_bias(self, name: str, weights: Array, bias: Array | None) -> list[str]:
+        bipolar = bool(np.all(np.abs(weights) == 1))
+        operands = [self.constant(f"{name}.weights", weights, BIPOLAR if bipolar else None)]
+        if bias is not None:
+            operands.append(self.constant(f"{name}.bias", bias))
+        return operands
+
+    def _accumulator(self, edge: str, rows: npt.NDArray[np.int64], operands: Sequence[str]) -> NumberFormat:
+        bias = self._constants[operands[1]].values if len(operands) == 2 else None
+        low, high = accumulator_range(rows, self._tensors[edge].number_format, bias)
+        return format_for_range(min(low, -1), high)

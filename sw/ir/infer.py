@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import singledispatch
 
-from karui.sw.ir.ops import ArgMax, Flatten, MatrixVector, MaxPool, Op, Requantize, SlidingWindow, Threshold
+from karui.sw.ir.ops import (
+    Add,
+    ArgMax,
+    ChannelShuffle,
+    Concat,
+    DepthwiseConv,
+    DoubleRounding,
+    Flatten,
+    MatrixVector,
+    MaxPool,
+    Op,
+    Requantize,
+    SlidingWindow,
+    SumPool,
+    Threshold,
+)
 from karui.sw.ir.tensor import GraphError, Tensor
-from karui.sw.numerics import unsigned
+from karui.sw.numerics import format_for_range, unsigned
+
+Fraction = int | tuple[int, ...]
 
 
 @singledispatch
@@ -24,11 +42,10 @@ def infer(op: Op, *operands: Tensor) -> Tensor:
 @infer.register
 def _(op: SlidingWindow, *operands: Tensor) -> Tensor:
     (feature_map,) = _operands(op, operands, 1)
-    height, width, channels = _feature_map(op, feature_map)
-    top, left, bottom, right = op.padding
-    if op.pad_value is not None and not feature_map.number_format.holds_range(op.pad_value, op.pad_value):
-        raise GraphError(f"pad_value {op.pad_value} is not a word of the map's format {feature_map.number_format}")
-    rows, columns = _positions(op.kernel, op.stride, (height + top + bottom, width + left + right))
+    rows, columns = _windows(op, feature_map)
+    _check_pad_value(op, feature_map)
+    channels = feature_map.shape[-1]
+    _check_divides(op.groups, channels, "channels")
     return Tensor(
         shape=(rows, columns, op.kernel[0] * op.kernel[1] * channels), number_format=feature_map.number_format
     )
@@ -37,14 +54,30 @@ def _(op: SlidingWindow, *operands: Tensor) -> Tensor:
 @infer.register
 def _(op: MatrixVector, *operands: Tensor) -> Tensor:
     vectors, weights, *bias = _operands(op, operands, 2, 3)
-    if len(weights.shape) != 2 or not vectors.shape or vectors.shape[-1] != weights.shape[1]:
+    if len(weights.shape) != 2 or not vectors.shape or vectors.shape[-1] != weights.shape[1] * op.groups:
+        groups = f" in {op.groups} groups" if op.groups > 1 else ""
         raise GraphError(
-            f"weights of shape (outputs, inputs) = {weights.shape} do not fit vectors of shape "
-            f"{vectors.shape}: the last axis must have {weights.shape[-1]} elements"
+            f"weights of shape (outputs, inputs) = {weights.shape}{groups} do not fit vectors of shape "
+            f"{vectors.shape}: the last axis must have {weights.shape[-1] * op.groups} elements"
         )
-    if bias and bias[0].shape != weights.shape[:1]:
-        raise GraphError(f"the bias has shape {bias[0].shape}, but {weights.shape[0]} outputs need {weights.shape[:1]}")
+    _check_divides(op.groups, weights.shape[0], "outputs")
+    _check_bias(weights.shape[0], bias)
     return Tensor(shape=(*vectors.shape[:-1], weights.shape[0]), number_format=op.accumulator)
+
+
+@infer.register
+def _(op: DepthwiseConv, *operands: Tensor) -> Tensor:
+    feature_map, weights, *bias = _operands(op, operands, 2, 3)
+    rows, columns = _windows(op, feature_map)
+    _check_pad_value(op, feature_map)
+    channels = feature_map.shape[-1]
+    if weights.shape != (*op.kernel, channels):
+        raise GraphError(
+            f"weights of shape {weights.shape} do not fit a kernel of {op.kernel[0]}x{op.kernel[1]} and {channels} "
+            f"channels: the shape must be {(*op.kernel, channels)}"
+        )
+    _check_bias(channels, bias)
+    return Tensor(shape=(rows, columns, channels), number_format=op.accumulator)
 
 
 @infer.register
@@ -63,22 +96,78 @@ def _(op: Threshold, *operands: Tensor) -> Tensor:
 @infer.register
 def _(op: Requantize, *operands: Tensor) -> Tensor:
     values, multiplier, offset = _operands(op, operands, 3)
-    channels = values.shape[-1]
-    for what, operand in (("multipliers", multiplier), ("offsets", offset)):
-        if operand.shape not in ((channels,), (1,)):
-            raise GraphError(
-                f"{what} of shape {operand.shape} do not fit {channels} channels: the shape must be "
-                f"({channels},) or (1,)"
-            )
+    _check_channelwise(values, multipliers=multiplier, offsets=offset)
+    return Tensor(shape=values.shape, number_format=op.output)
+
+
+@infer.register
+def _(op: DoubleRounding, *operands: Tensor) -> Tensor:
+    values, multiplier, exponent = _operands(op, operands, 3)
+    _check_channelwise(values, multipliers=multiplier, exponents=exponent)
     return Tensor(shape=values.shape, number_format=op.output)
 
 
 @infer.register
 def _(op: MaxPool, *operands: Tensor) -> Tensor:
     (feature_map,) = _operands(op, operands, 1)
-    height, width, channels = _feature_map(op, feature_map)
-    rows, columns = _positions(op.kernel, op.stride, (height, width))
-    return Tensor(shape=(rows, columns, channels), number_format=feature_map.number_format)
+    rows, columns = _windows(op, feature_map)
+    return Tensor(shape=(rows, columns, feature_map.shape[-1]), number_format=feature_map.number_format)
+
+
+@infer.register
+def _(op: SumPool, *operands: Tensor) -> Tensor:
+    (feature_map,) = _operands(op, operands, 1)
+    rows, columns = _windows(op, feature_map)
+    element = feature_map.number_format
+    _check_not_bipolar(op, element.is_bipolar)
+    height, width, channels = feature_map.shape
+    top, left, _, _ = op.padding
+    most = _most_covered(op.kernel[0], op.stride[0], top, height, rows) * _most_covered(
+        op.kernel[1], op.stride[1], left, width, columns
+    )
+    sums = format_for_range(most * element.minimum, most * element.maximum)
+    return Tensor(shape=(rows, columns, channels), number_format=replace(sums, fraction=element.fraction))
+
+
+@infer.register
+def _(op: Add, *operands: Tensor) -> Tensor:
+    one, other = _operands(op, operands, 2)
+    if one.shape != other.shape:
+        raise GraphError(f"Add takes two tensors of equal shape, not of {one.shape} and {other.shape}")
+    formats = one.number_format, other.number_format
+    _check_not_bipolar(op, any(element.is_bipolar for element in formats))
+    low = sum(element.minimum << shift for element, shift in zip(formats, op.shifts, strict=True))
+    high = sum(element.maximum << shift for element, shift in zip(formats, op.shifts, strict=True))
+    aligned = [_shifted(element.fraction, shift) for element, shift in zip(formats, op.shifts, strict=True)]
+    # Where the shifts do not align the operands' binary points, the sum stands for nothing but its integer.
+    fraction = aligned[0] if aligned[0] == aligned[1] else 0
+    return Tensor(shape=one.shape, number_format=replace(format_for_range(low, high), fraction=fraction))
+
+
+@infer.register
+def _(op: Concat, *operands: Tensor) -> Tensor:
+    if len(operands) < 2:
+        raise GraphError(f"Concat takes 2 operands or more, not {len(operands)}")
+    first = operands[0]
+    for other in operands[1:]:
+        if other.shape[:-1] != first.shape[:-1]:
+            raise GraphError(
+                f"Concat takes tensors equal but for their channels, not of {first.shape} and {other.shape}"
+            )
+        if other.number_format != first.number_format:
+            raise GraphError(
+                f"Concat takes tensors of equal format, not {first.number_format} and {other.number_format}; "
+                "requantize one of them"
+            )
+    channels = sum(operand.shape[-1] for operand in operands)
+    return Tensor(shape=(*first.shape[:-1], channels), number_format=first.number_format)
+
+
+@infer.register
+def _(op: ChannelShuffle, *operands: Tensor) -> Tensor:
+    (tensor,) = _operands(op, operands, 1)
+    _check_divides(op.groups, tensor.shape[-1], "channels")
+    return tensor
 
 
 @infer.register
@@ -102,18 +191,56 @@ def _operands(op: Op, operands: tuple[Tensor, ...], *allowed: int) -> tuple[Tens
     return operands
 
 
-def _feature_map(op: Op, tensor: Tensor) -> tuple[int, int, int]:
+def _windows(op: SlidingWindow | DepthwiseConv | MaxPool | SumPool, tensor: Tensor) -> tuple[int, int]:
+    """Rows and columns of window positions."""
     if len(tensor.shape) != 3:
         raise GraphError(
             f"{type(op).__name__} takes a feature map (height, width, channels), not a tensor of shape {tensor.shape}"
         )
-    height, width, channels = tensor.shape
-    return height, width, channels
-
-
-def _positions(kernel: tuple[int, int], stride: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    if kernel[0] > size[0] or kernel[1] > size[1]:
+    top, left, bottom, right = op.padding
+    size = tensor.shape[0] + top + bottom, tensor.shape[1] + left + right
+    if op.kernel[0] > size[0] or op.kernel[1] > size[1]:
         raise GraphError(
-            f"a kernel of {kernel[0]}x{kernel[1]} does not fit a map of {size[0]}x{size[1]}, padding included"
+            f"a kernel of {op.kernel[0]}x{op.kernel[1]} does not fit a map of {size[0]}x{size[1]}, padding included"
         )
-    return (size[0] - kernel[0]) // stride[0] + 1, (size[1] - kernel[1]) // stride[1] + 1
+    return (size[0] - op.kernel[0]) // op.stride[0] + 1, (size[1] - op.kernel[1]) // op.stride[1] + 1
+
+
+def _most_covered(kernel: int, stride: int, before: int, size: int, positions: int) -> int:
+    """Along one axis: the most elements of the map, not of its padding, that a window covers."""
+    starts = (position * stride - before for position in range(positions))
+    return max(min(start + kernel, size) - max(start, 0) for start in starts)
+
+
+def _shifted(fraction: Fraction, shift: int) -> Fraction:
+    return fraction + shift if isinstance(fraction, int) else tuple(each + shift for each in fraction)
+
+
+def _check_pad_value(op: SlidingWindow | DepthwiseConv, feature_map: Tensor) -> None:
+    if op.pad_value is not None and not feature_map.number_format.holds_range(op.pad_value, op.pad_value):
+        raise GraphError(f"pad_value {op.pad_value} is not a word of the map's format {feature_map.number_format}")
+
+
+def _check_divides(groups: int, count: int, what: str) -> None:
+    if count % groups:
+        raise GraphError(f"{groups} groups do not divide {count} {what}")
+
+
+def _check_bias(outputs: int, bias: list[Tensor]) -> None:
+    if bias and bias[0].shape != (outputs,):
+        raise GraphError(f"the bias has shape {bias[0].shape}, but {outputs} outputs need ({outputs},)")
+
+
+def _check_channelwise(values: Tensor, **operands: Tensor) -> None:
+    channels = values.shape[-1]
+    for what, operand in operands.items():
+        if operand.shape not in ((channels,), (1,)):
+            raise GraphError(
+                f"{what} of shape {operand.shape} do not fit {channels} channels: the shape must be "
+                f"({channels},) or (1,)"
+            )
+
+
+def _check_not_bipolar(op: Op, bipolar: bool) -> None:
+    if bipolar:
+        raise GraphError(f"{type(op).__name__} takes unsigned or signed words, not bipolar ones")

@@ -13,9 +13,10 @@ from karui.sw.numerics import NumberFormat, Overflow, Rounding
 
 @dataclass(frozen=True, kw_only=True)
 class SlidingWindow:
-    """Gather the window of every output position: (H, W, C) to (OH, OW, KH * KW * C), elements in order (ky, kx, c).
+    """Gather the window of every output position: (H, W, C) to (OH, OW, KH * KW * C).
 
-    Operands: the feature map. A convolution is a sliding window followed by a `MatrixVector`.
+    Elements are in order (group, ky, kx, channel within the group). Operands: the feature map. A convolution is a
+    sliding window followed by a `MatrixVector` of as many groups.
 
     Parameters
     ----------
@@ -26,34 +27,68 @@ class SlidingWindow:
     pad_value : int or None
         The integer that padded elements have; it must be a word of the map's format, so a bipolar map is padded
         with -1 or +1 and never with a silent zero. None where nothing is padded.
+    groups : int
+        Divides the channels into runs of C / groups.
     """
 
     kernel: tuple[int, int]
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     pad_value: int | None = None
+    groups: int = 1
 
     def __post_init__(self) -> None:
         _check_window(self.kernel, self.stride)
-        if min(self.padding) < 0:
-            raise ValueError(f"padding (top, left, bottom, right) is 0 or more, not {self.padding}")
-        if any(self.padding) and self.pad_value is None:
-            raise ValueError(f"padding {self.padding} needs a pad_value: state which integer fills the border")
+        _check_padding(self.padding, self.pad_value)
+        _check_groups(self.groups)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MatrixVector:
-    """Multiply the last axis by a matrix: (..., K) by weights (M, K) to (..., M), plus an optional bias (M).
+    """Multiply the last axis by a matrix: (..., K) by weights (M, K / groups) to (..., M), plus an optional bias (M).
 
-    Operands: the vectors, the weights, optionally the bias.
+    Row m belongs to group m // (M / groups) and multiplies the K / groups consecutive elements of that group: the
+    matrix is block diagonal, and only its blocks are stored. Operands: the vectors, the weights, optionally the bias.
 
     Parameters
     ----------
     accumulator : NumberFormat
         Format of the sums; `verify` proves from the actual weights that it is wide enough.
+    groups : int
+        Divides K and M; 1 is a full matrix.
     """
 
     accumulator: NumberFormat
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        _check_groups(self.groups)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthwiseConv:
+    """Convolve each channel with its own kernel: (H, W, C) by weights (KH, KW, C) to (OH, OW, C), plus a bias (C).
+
+    Operands: the feature map, the weights, optionally the bias. More than one kernel a channel is a `SlidingWindow`
+    and a `MatrixVector` of C groups.
+
+    Parameters
+    ----------
+    kernel, stride, padding, pad_value
+        As of a `SlidingWindow`.
+    accumulator : NumberFormat
+        Format of the sums; `verify` proves from the actual weights that it is wide enough.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    pad_value: int | None = None
+    accumulator: NumberFormat
+
+    def __post_init__(self) -> None:
+        _check_window(self.kernel, self.stride)
+        _check_padding(self.padding, self.pad_value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,17 +133,129 @@ class Requantize:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DoubleRounding:
+    """Requantize as TensorFlow Lite does, rounding twice.
+
+    ``clamp(rounding_divide(doubling_high_multiply(x << max(e, 0), m), max(-e, 0)) + zero_point, minimum, maximum)``
+    with the functions of `karui.sw.numerics`: the fixed-point multiplier m / 2**31 rounds its product with ties
+    towards plus infinity, the division by 2**-e with ties away from zero.
+
+    Operands: the values (..., C), the multipliers m (C or 1; 0 to 2**31 - 1), the exponents e (C or 1; -31 to 31,
+    TensorFlow Lite's ``shift``: to the left where positive).
+
+    Parameters
+    ----------
+    output : NumberFormat
+        Unsigned or signed.
+    zero_point : int
+        The word that stands for zero.
+    minimum, maximum : int
+        Limits of the words, a fused activation included.
+    """
+
+    output: NumberFormat
+    zero_point: int
+    minimum: int
+    maximum: int
+
+    def __post_init__(self) -> None:
+        if self.output.is_bipolar:
+            raise ValueError("double rounding yields unsigned or signed words; use a threshold for a bipolar output")
+        if self.minimum > self.maximum or not self.output.holds_range(self.minimum, self.maximum):
+            raise ValueError(
+                f"double rounding clamps to words of {self.output}, not to {self.minimum} .. {self.maximum}; it holds "
+                f"{self.output.minimum} .. {self.output.maximum}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaxPool:
     """Maximum over windows of a feature map: (H, W, C) to (OH, OW, C); rows and columns left over are dropped.
 
     Operands: the feature map.
+
+    Parameters
+    ----------
+    kernel, stride : (int, int)
+        Vertical, horizontal.
+    padding : (int, int, int, int)
+        Rows and columns added at top, left, bottom, right, less than the kernel's; padded elements never win.
     """
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     def __post_init__(self) -> None:
-        _check_window(self.kernel, self.stride)
+        _check_pool(self.kernel, self.stride, self.padding)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumPool:
+    """Sum over windows of a feature map: (H, W, C) to (OH, OW, C), in the narrowest format of the exact range.
+
+    Operands: the feature map. An average pool is a sum pool whose successor divides; a global one has a kernel as
+    large as the map.
+
+    Parameters
+    ----------
+    kernel, stride : (int, int)
+        Vertical, horizontal.
+    padding : (int, int, int, int)
+        Rows and columns added at top, left, bottom, right, less than the kernel's; padded elements count as zero.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    def __post_init__(self) -> None:
+        _check_pool(self.kernel, self.stride, self.padding)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Add:
+    """Sum of two tensors of equal shape, aligned by shifts to the left: ``(a << shifts[0]) + (b << shifts[1])``.
+
+    Operands: two activations, unsigned or signed. The sum has the narrowest format of the exact range.
+
+    Parameters
+    ----------
+    shifts : (int, int)
+        0 or more.
+    """
+
+    shifts: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        if min(self.shifts) < 0:
+            raise ValueError(f"add shifts its operands left by 0 or more, not by {self.shifts}; shift the other one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concat:
+    """Join tensors of equal format, and equal but for their channels, along the channels.
+
+    Operands: two or more activations, in order.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelShuffle:
+    """Interleave groups of channels: output channel ``i * groups + g`` is input channel ``g * (C / groups) + i``.
+
+    Operands: the feature map or vector.
+
+    Parameters
+    ----------
+    groups : int
+        Divides the channels.
+    """
+
+    groups: int
+
+    def __post_init__(self) -> None:
+        _check_groups(self.groups)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,11 +274,60 @@ class Flatten:
     """
 
 
-Op = SlidingWindow | MatrixVector | Threshold | Requantize | MaxPool | ArgMax | Flatten
+Op = (
+    SlidingWindow
+    | MatrixVector
+    | DepthwiseConv
+    | Threshold
+    | Requantize
+    | DoubleRounding
+    | MaxPool
+    | SumPool
+    | Add
+    | Concat
+    | ChannelShuffle
+    | ArgMax
+    | Flatten
+)
 
-OPS: tuple[type[Op], ...] = (SlidingWindow, MatrixVector, Threshold, Requantize, MaxPool, ArgMax, Flatten)
+OPS: tuple[type[Op], ...] = (
+    SlidingWindow,
+    MatrixVector,
+    DepthwiseConv,
+    Threshold,
+    Requantize,
+    DoubleRounding,
+    MaxPool,
+    SumPool,
+    Add,
+    Concat,
+    ChannelShuffle,
+    ArgMax,
+    Flatten,
+)
 
 
 def _check_window(kernel: tuple[int, int], stride: tuple[int, int]) -> None:
     if min(kernel) < 1 or min(stride) < 1:
         raise ValueError(f"kernel and stride are 1 or more, not {kernel} and {stride}")
+
+
+def _check_padding(padding: tuple[int, int, int, int], pad_value: int | None) -> None:
+    if min(padding) < 0:
+        raise ValueError(f"padding (top, left, bottom, right) is 0 or more, not {padding}")
+    if any(padding) and pad_value is None:
+        raise ValueError(f"padding {padding} needs a pad_value: state which integer fills the border")
+
+
+def _check_pool(kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int, int, int]) -> None:
+    _check_window(kernel, stride)
+    # A window of nothing but padding would have no maximum.
+    if min(padding) < 0 or max(padding[0::2]) >= kernel[0] or max(padding[1::2]) >= kernel[1]:
+        raise ValueError(
+            f"a pool's padding (top, left, bottom, right) is 0 or more and less than its kernel {kernel}, not {padding}"
+        )
+
+
+def _check_groups(groups: int) -> None:
+    if groups < 1:
+        raise ValueError(f"groups are 1 or more, not {groups}")

@@ -5,11 +5,15 @@ from __future__ import annotations
 from functools import singledispatch
 
 import numpy as np
+import numpy.typing as npt
 
-from karui.sw.ir.bounds import accumulator_range, product_range
+from karui.sw.ir.bounds import accumulator_range, depthwise_rows, product_range
 from karui.sw.ir.graph import Graph, Node
-from karui.sw.ir.ops import MatrixVector, Op, Requantize, Threshold
+from karui.sw.ir.ops import Add, Concat, DepthwiseConv, DoubleRounding, MatrixVector, Op, Requantize, Threshold
 from karui.sw.ir.tensor import GraphError
+from karui.sw.numerics import NumberFormat, signed
+
+_INT32 = signed(32)
 
 
 def verify(graph: Graph) -> Graph:
@@ -51,20 +55,20 @@ def _check(op: Op, node: Node, graph: Graph) -> None:
 
 @_check.register
 def _(op: MatrixVector, node: Node, graph: Graph) -> None:
-    vectors = graph.tensors[node.inputs[0]]
-    if node.inputs[1] not in graph.constants:
-        raise GraphError(f"the weights {node.inputs[1]!r} are not a constant")
-    bias = graph.constants[node.inputs[2]].values if len(node.inputs) == 3 else None
-    low, high = accumulator_range(graph.constants[node.inputs[1]].values, vectors.number_format, bias)
-    if not op.accumulator.holds_range(low, high):
-        raise GraphError(f"sums reach from {low} to {high}, more than the accumulator format {op.accumulator} holds")
+    weights, *bias = _constants(node, graph, "weights", "bias")
+    _check_accumulator(op.accumulator, weights, graph.tensors[node.inputs[0]].number_format, *bias)
+
+
+@_check.register
+def _(op: DepthwiseConv, node: Node, graph: Graph) -> None:
+    weights, *bias = _constants(node, graph, "weights", "bias")
+    _check_accumulator(op.accumulator, depthwise_rows(weights), graph.tensors[node.inputs[0]].number_format, *bias)
 
 
 @_check.register
 def _(op: Threshold, node: Node, graph: Graph) -> None:
-    if node.inputs[1] not in graph.constants:
-        raise GraphError(f"the thresholds {node.inputs[1]!r} are not a constant")
-    steps = np.diff(graph.constants[node.inputs[1]].values, axis=1)
+    (thresholds,) = _constants(node, graph, "thresholds")
+    steps = np.diff(thresholds, axis=1)
     if steps.size and steps.min() < 0:
         channel = int(np.argwhere(steps < 0)[0, 0])
         raise GraphError(f"the thresholds of channel {channel} do not ascend")
@@ -72,11 +76,48 @@ def _(op: Threshold, node: Node, graph: Graph) -> None:
 
 @_check.register
 def _(op: Requantize, node: Node, graph: Graph) -> None:
-    for operand in node.inputs[1:]:
-        if operand not in graph.constants:
-            raise GraphError(f"the operand {operand!r} is not a constant")
-    multiplier, offset = (graph.constants[name].values for name in node.inputs[1:])
+    multiplier, offset = _constants(node, graph, "multipliers", "offsets")
     low, high = product_range(graph.tensors[node.inputs[0]].number_format, multiplier)
     low, high = low + min(0, int(offset.min())), high + max(0, int(offset.max())) + (1 << op.shift)
     if low < -(1 << 62) or high >= 1 << 62:
         raise GraphError(f"scaled values reach from {low} to {high}, more than 63 bits hold")
+
+
+@_check.register
+def _(op: DoubleRounding, node: Node, graph: Graph) -> None:
+    multiplier, exponent = _constants(node, graph, "multipliers", "exponents")
+    for what, values, low, high in (("multipliers", multiplier, 0, _INT32.maximum), ("exponents", exponent, -31, 31)):
+        if values.min() < low or values.max() > high:
+            raise GraphError(f"the {what} are {low} to {high}, not {values.min()} to {values.max()}")
+    source = graph.tensors[node.inputs[0]].number_format
+    left = max(0, int(exponent.max()))
+    low, high = source.minimum << left, source.maximum << left
+    if not _INT32.holds_range(low, high):
+        raise GraphError(f"values shifted left by {left} reach from {low} to {high}, more than 32 bits hold")
+
+
+@_check.register(Add)
+@_check.register(Concat)
+def _(op: Op, node: Node, graph: Graph) -> None:
+    for name in node.inputs:
+        if name in graph.constants:
+            raise GraphError(f"the operand {name!r} is a constant; {type(op).__name__} takes activations")
+
+
+def _constants(node: Node, graph: Graph, *names: str) -> list[npt.NDArray[np.int64]]:
+    """Values of the operands behind the first."""
+    for what, operand in zip(names, node.inputs[1:], strict=False):
+        if operand not in graph.constants:
+            raise GraphError(f"the {what} {operand!r} are not a constant")
+    return [graph.constants[operand].values for operand in node.inputs[1:]]
+
+
+def _check_accumulator(
+    accumulator: NumberFormat,
+    rows: npt.NDArray[np.int64],
+    inputs: NumberFormat,
+    bias: npt.NDArray[np.int64] | None = None,
+) -> None:
+    low, high = accumulator_range(rows, inputs, bias)
+    if not accumulator.holds_range(low, high):
+        raise GraphError(f"sums reach from {low} to {high}, more than the accumulator format {accumulator} holds")

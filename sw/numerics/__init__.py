@@ -3,18 +3,27 @@
 from karui.sw.numerics.memory_image import memory_image, read_memory_image
 from karui.sw.numerics.number_format import BIPOLAR, NumberFormat, format_for_range, signed, unsigned
 from karui.sw.numerics.packing import pack, pack_beats, to_integers, unpack, unpack_beats, word_bytes
-from karui.sw.numerics.rounding import Overflow, Rounding, saturate, shift_right
+from karui.sw.numerics.rounding import (
+    Overflow,
+    Rounding,
+    doubling_high_multiply,
+    rounding_divide,
+    saturate,
+    shift_right,
+)
 
 __all__ = [
     "BIPOLAR",
     "NumberFormat",
     "Overflow",
     "Rounding",
+    "doubling_high_multiply",
     "format_for_range",
     "memory_image",
     "pack",
     "pack_beats",
     "read_memory_image",
+    "rounding_divide",
     "saturate",
     "shift_right",
     "signed",

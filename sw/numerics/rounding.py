@@ -58,3 +58,35 @@ def saturate(values: Any, minimum: int, maximum: int) -> Any:
     if isinstance(values, int):
         return max(minimum, min(maximum, values))
     return values.clip(minimum, maximum)
+
+
+_INT32_MINIMUM, _INT32_MAXIMUM = -(1 << 31), (1 << 31) - 1
+
+
+def doubling_high_multiply(values: Any, multipliers: Any) -> Any:
+    """``round(values * multipliers / 2**31)`` of 32-bit integers, ties towards plus infinity, saturated to 32 bits.
+
+    TensorFlow Lite's ``SaturatingRoundingDoublingHighMul`` (gemmlowp): the high half of the doubled product. It
+    truncates ``(a b + n) / 2**31`` with n = 2**30, but 1 - 2**30 where ``a b`` is negative; truncating a negative
+    quotient rounds it up, so both are the floor of ``(a b + 2**30) / 2**31``. Only -2**31 squared saturates.
+
+    Parameters
+    ----------
+    values, multipliers : int, int64 ndarray or int64 tensor
+        Integers of 32 bits; products need 64.
+    """
+    return saturate(shift_right(values * multipliers, 31, Rounding.HALF_UP), _INT32_MINIMUM, _INT32_MAXIMUM)
+
+
+def rounding_divide(values: Any, exponents: Any) -> Any:
+    """``round(values / 2**exponents)``, ties away from zero: TensorFlow Lite's ``RoundingDivideByPOT``.
+
+    Parameters
+    ----------
+    values : int, int64 ndarray or int64 tensor
+    exponents : int, int64 ndarray or int64 tensor
+        0 or more, one for all or one each.
+    """
+    mask = (1 << exponents) - 1
+    # The dropped bits round up from one half on; of a negative number, only beyond it.
+    return (values >> exponents) + ((values & mask) > (mask >> 1) + (values < 0))
