@@ -20,6 +20,7 @@ def _config(
     padding: tuple[int, int, int, int] = (0, 0, 0, 0),
     pad_value: int | None = None,
     element: NumberFormat = S6,
+    groups: int = 1,
 ) -> SlidingWindowConfig:
     height, width, channels = shape
     return SlidingWindowConfig(
@@ -32,6 +33,7 @@ def _config(
         stride=stride,
         padding=padding,
         pad_value=pad_value,
+        groups=groups,
     )
 
 
@@ -49,11 +51,14 @@ CONFIGS = [
     _config((8, 8, 1), (3, 3), stride=(2, 2), padding=(0, 0, 1, 1), pad_value=7),
     _config((1, 9, 1), (1, 4)),
     _config((9, 1, 1), (4, 1)),
+    _config((5, 4, 6), (3, 3), padding=(1, 1, 1, 1), pad_value=3, groups=2),
+    _config((5, 5, 12), (2, 3), lanes=2, stride=(2, 2), padding=(0, 1, 1, 2), pad_value=3, groups=3),
+    _config((4, 5, 4), (2, 2), groups=4),
 ]
 
 
 def _name(config: SlidingWindowConfig) -> str:
-    sizes = (config.height, config.width, config.channels, config.lanes, *config.kernel, *config.stride)
+    sizes = (config.height, config.width, config.channels, config.lanes, config.groups, *config.kernel, *config.stride)
     return "-".join(map(str, (*sizes, *config.padding, config.element)))
 
 
@@ -70,13 +75,15 @@ def _windows(config: SlidingWindowConfig, frames: np.ndarray) -> np.ndarray:
     top, left, bottom, right = config.padding
     pad_value = 0 if config.pad_value is None else config.pad_value
     padded = np.pad(frames, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=pad_value)
+    per_group = config.channels // config.groups
     windows = [
-        frame[y : y + config.kernel[0], x : x + config.kernel[1]]
+        frame[y : y + config.kernel[0], x : x + config.kernel[1], first : first + per_group]
         for frame in padded
         for y in range(0, padded.shape[1] - config.kernel[0] + 1, config.stride[0])
         for x in range(0, padded.shape[2] - config.kernel[1] + 1, config.stride[1])
+        for first in range(0, config.channels, per_group)
     ]
-    return np.array(windows).reshape(-1, config.lanes)
+    return np.concatenate([window.reshape(-1) for window in windows]).reshape(-1, config.lanes)
 
 
 def _words(config: SlidingWindowConfig, values: np.ndarray) -> np.ndarray:
@@ -116,11 +123,13 @@ def _any_config(draw: st.DrawFn) -> SlidingWindowConfig:
     padding = tuple(draw(st.integers(0, kernel[axis] - 1)) for axis in (0, 1, 0, 1))
     height = draw(st.integers(max(1, kernel[0] - padding[0] - padding[2]), 8))
     width = draw(st.integers(max(1, kernel[1] - padding[1] - padding[3]), 8))
-    channels = draw(st.sampled_from([1, 2, 6]))
+    channels = draw(st.sampled_from([1, 2, 6, 8]))
+    groups = draw(st.sampled_from([groups for groups in (1, 2, 4) if channels % groups == 0]))
     return _config(
         (height, width, channels),
         kernel,
-        lanes=draw(st.sampled_from([lanes for lanes in (1, 2, 3, 6) if channels % lanes == 0])),
+        groups=groups,
+        lanes=draw(st.sampled_from([lanes for lanes in (1, 2, 3, 6) if channels // groups % lanes == 0])),
         stride=draw(st.tuples(st.integers(1, 5), st.integers(1, 5))),
         padding=padding,
         pad_value=draw(st.integers(-32, 31)),
@@ -161,6 +170,8 @@ def test_interval_is_the_larger_of_map_and_windows(config):
         ({"padding": (1, 1, 1, 1)}, "needs a pad_value"),
         ({"padding": (1, 1, 1, 1), "pad_value": 0, "element": BIPOLAR}, "pad_value 0 is no word of .* bipolar"),
         ({"lanes": 3}, "lanes of a sliding window must divide the 4 channels, not 3; use one of 1, 2, 4"),
+        ({"groups": 3}, "groups of a sliding window must divide the 4 channels, not 3; use one of 1, 2, 4"),
+        ({"groups": 2, "lanes": 4}, "lanes .* must divide the 2 channels of a group, not 4; use one of 1, 2"),
         ({"stride": (0, 1)}, "must be 1 or more"),
     ],
 )
