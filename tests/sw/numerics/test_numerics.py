@@ -8,11 +8,13 @@ from karui.sw.numerics import (
     BIPOLAR,
     NumberFormat,
     Rounding,
+    doubling_high_multiply,
     format_for_range,
     memory_image,
     pack,
     pack_beats,
     read_memory_image,
+    rounding_divide,
     saturate,
     shift_right,
     signed,
@@ -110,3 +112,38 @@ def test_memory_image_round_trip(tmp_path) -> None:
     path.write_text("12\nzz\n")
     with pytest.raises(ValueError, match=r"line 2: 'zz' is not a hexadecimal word"):
         read_memory_image(path)
+
+
+def _truncated(numerator: int, denominator: int) -> int:
+    """C's division of integers."""
+    return abs(numerator) // denominator * (1 if numerator >= 0 else -1)
+
+
+int32 = st.one_of(st.integers(-(2**31), 2**31 - 1), st.sampled_from([-(2**31), 2**31 - 1, -1, 0, 1, 1 << 30]))
+
+
+@given(int32, int32)
+def test_doubling_high_multiply_is_gemmlowps(value: int, multiplier: int) -> None:
+    product = value * multiplier
+    nudge = 1 << 30 if product >= 0 else 1 - (1 << 30)
+    overflows = value == multiplier == -(2**31)
+    expected = 2**31 - 1 if overflows else _truncated(product + nudge, 1 << 31)
+    assert doubling_high_multiply(value, multiplier) == expected
+    assert doubling_high_multiply(np.array([value]), np.array([multiplier])).tolist() == [expected]
+    assert doubling_high_multiply(torch.tensor([value]), torch.tensor([multiplier])).tolist() == [expected]
+
+
+def test_doubling_high_multiply_at_ties_and_saturation() -> None:
+    half = 1 << 30
+    assert [doubling_high_multiply(value, half) for value in (1, -1, 3, -3)] == [1, 0, 2, -1]
+    assert doubling_high_multiply(-(2**31), -(2**31)) == 2**31 - 1
+    assert doubling_high_multiply(-(2**31), 2**31 - 1) == -(2**31) + 1
+
+
+@given(int32, st.integers(0, 31))
+def test_rounding_divide_is_half_away_from_zero(value: int, exponent: int) -> None:
+    magnitude = (2 * abs(value) + (1 << exponent)) // (2 << exponent)
+    expected = magnitude if value >= 0 else -magnitude
+    assert rounding_divide(value, exponent) == expected
+    assert rounding_divide(np.array([value]), np.array([exponent])).tolist() == [expected]
+    assert rounding_divide(torch.tensor([value]), torch.tensor([exponent])).tolist() == [expected]
