@@ -17,7 +17,7 @@ from karui.sw.train.checkpoint import load_checkpoint
 from karui.sw.train.loop import EpochRecord, OnEpoch
 from karui.sw.train.run import save_trained, train_recipe
 
-# Called with the phase ("training", "teacher") and each epoch's record.
+# Called with the phase ("training", "teacher", "float phase") and each epoch's record.
 OnTraining = Callable[[str, EpochRecord], None]
 
 
@@ -67,6 +67,7 @@ def run_train(
             state_dir=state,
             on_epoch=note("training"),
             on_teacher_epoch=note("teacher"),
+            on_pretrain_epoch=note("float phase"),
         )
         save_trained(folder.checkpoint, trained)
         shutil.rmtree(state)

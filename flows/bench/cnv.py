@@ -19,7 +19,7 @@ from karui.sw.lower.from_torch import lower
 from karui.sw.models.build import build_model
 from karui.sw.train.batch_norm import reestimate_batch_norm
 from karui.sw.train.checkpoint import load_checkpoint
-from karui.sw.train.run import seeded
+from karui.sw.train.seeding import seeded
 
 RECIPE = "bnn-cnv"
 INTERVALS = (32_768, 9_130)

@@ -27,6 +27,7 @@ def main() -> None:
         state_dir=arguments.state_dir,
         on_epoch=_reporter(console, recipe.name),
         on_teacher_epoch=_reporter(console, f"{recipe.name}, teacher"),
+        on_pretrain_epoch=_reporter(console, f"{recipe.name}, float phase"),
     )
     output = arguments.output or arguments.recipe.with_suffix(".npz")
     save_trained(output, trained)

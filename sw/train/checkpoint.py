@@ -1,9 +1,15 @@
 """The shipped form of a trained network: one compressed ``.npz`` that rebuilds its own model.
 
-Entries: ``header`` (JSON: format version, model configuration, metadata), ``<name>.bits`` for each binary weight
-(one row of packed bits an output, in the bit order of `karui.sw.numerics`, bit 1 = +1), and ``<name>`` for every other
-entry of the model's state. A network trained with stochastic weights may have its real-valued twin beside it: the same
-entries behind the prefix ``real_valued.``, with the latent weights as int8 in ``<name>.int8``, -127 to 127 for -1 to 1.
+Entries: ``header`` (JSON: format version, model configuration, metadata), and for each entry of the model's state
+
+- ``<name>.bits`` of binary weights: one row of packed bits an output, bit 1 = +1;
+- ``<name>.words`` and ``<name>.fraction`` of weights of 2 to 8 bits: rows of packed two's complement integers, and int8
+  with the n of weight = integer * 2**-n, one a row or one in all; the bias beside it is the one that is added;
+- ``<name>`` of everything else,
+
+all in the bit order of `karui.sw.numerics`. A network trained with stochastic weights may have its real-valued twin
+beside it: the same entries behind the prefix ``real_valued.``, with the latent weights as int8 in ``<name>.int8``, -127
+to 127 for -1 to 1.
 """
 
 import json
@@ -21,7 +27,9 @@ from torch import Tensor, nn
 from karui.sw.models.binary_connect import BinaryConnectConfig
 from karui.sw.models.build import ModelConfig, build_model, family_of
 from karui.sw.nn.binary_weight import BinaryWeightLayer, use_real_valued_weights
-from karui.sw.numerics import BIPOLAR, pack, unpack, word_bytes
+from karui.sw.nn.quant_weight import QuantWeightLayer
+from karui.sw.nn.weight_quantizer import power_of_two
+from karui.sw.numerics import BIPOLAR, NumberFormat, pack, signed, unpack, word_bytes
 from karui.sw.train.recipe import model_config
 
 FORMAT_VERSION = 1
@@ -129,11 +137,35 @@ def _binary_layers(model: nn.Module) -> dict[str, BinaryWeightLayer]:
     return {f"{name}.weight": layer for name, layer in model.named_modules() if isinstance(layer, BinaryWeightLayer)}
 
 
+def _integer_layers(model: nn.Module) -> dict[str, QuantWeightLayer]:
+    """Return the layers with integer weights by their name."""
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, QuantWeightLayer) and layer.weight_bits is not None
+    }
+
+
+def _weight_format(layer: QuantWeightLayer) -> NumberFormat:
+    assert layer.weight_bits is not None
+    return signed(layer.weight_bits)
+
+
 def _pack_state(model: nn.Module) -> Arrays:
-    layers = _binary_layers(model)
+    layers, integer_layers = _binary_layers(model), _integer_layers(model)
     arrays: Arrays = {}
     for name, tensor in model.state_dict().items():
-        if name not in layers:
+        owner, _, entry = name.rpartition(".")
+        if owner in integer_layers:
+            layer = integer_layers[owner]
+            if entry == "weight":
+                arrays[f"{name}.words"] = pack(layer.integer_weight().flatten(1).numpy(), _weight_format(layer))
+                arrays[f"{name}.fraction"] = layer.weight_fraction().to(torch.int8).numpy()
+            else:
+                bias = layer.forward_bias()
+                assert bias is not None
+                arrays[name] = bias.detach().numpy()
+        elif name not in layers:
             arrays[name] = tensor.numpy()
         elif layers[name].real_valued:
             arrays[f"{name}.int8"] = (tensor * INT8_STEPS).round().to(torch.int8).numpy()
@@ -144,11 +176,21 @@ def _pack_state(model: nn.Module) -> Arrays:
 
 
 def _unpack_state(path: Path, model: nn.Module, arrays: Arrays) -> dict[str, Tensor]:
-    layers = _binary_layers(model)
+    layers, integer_layers = _binary_layers(model), _integer_layers(model)
     state = {}
     for name, expected in model.state_dict().items():
         shape = tuple(expected.shape)
-        if name not in layers:
+        owner, _, entry = name.rpartition(".")
+        if owner in integer_layers and entry == "weight":
+            layer = integer_layers[owner]
+            number_format, fan_in = _weight_format(layer), expected[0].numel()
+            words_shape = shape[0], word_bytes(fan_in * number_format.bits)
+            words = _take(path, arrays, f"{name}.words", words_shape, np.dtype(np.uint8))
+            fraction_shape = (shape[0] if layer.per_channel else 1,)
+            fraction = torch.tensor(_take(path, arrays, f"{name}.fraction", fraction_shape, np.dtype(np.int8)))
+            integers = torch.tensor(unpack(words, number_format, fan_in), dtype=torch.float32)
+            state[name] = (integers * power_of_two(-fraction.long())[:, None]).view(shape)
+        elif name not in layers:
             state[name] = torch.tensor(_take(path, arrays, name, shape, expected.numpy().dtype))
         elif layers[name].real_valued:
             steps = _take(path, arrays, f"{name}.int8", shape, np.dtype(np.int8))

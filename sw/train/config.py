@@ -35,8 +35,30 @@ class DistillationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Training in floating point before the quantized one, which starts from its weights.
+
+    Parameters
+    ----------
+    epochs
+        Epochs of the float phase.
+    learning_rate
+        Its step size at the first step; it ends where the quantized phase's does.
+    """
+
+    epochs: int
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"the float phase's epochs must be at least 1, not {self.epochs}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"the float phase's learning_rate must be positive, not {self.learning_rate}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Adam with a learning rate that falls from `learning_rate` to `final_learning_rate` along half a cosine.
+    """Optimization with a learning rate that falls from `learning_rate` to `final_learning_rate` along half a cosine.
 
     The weights of the last epoch are the result: no test or validation accuracy picks among epochs.
 
@@ -47,9 +69,15 @@ class TrainConfig:
     batch_size
         Images an optimizer step.
     learning_rate, final_learning_rate
-        Adam's step size at the first and after the last step.
+        The optimizer's step size at the first and after the last step.
+    optimizer
+        ``adam``, or ``sgd`` with Nesterov's momentum.
+    weight_decay
+        Decay of the weights (of Adam decoupled from the gradients), not of biases and batch norms.
     loss
         ``squared_hinge`` (one against all, margin 1) or ``cross_entropy``.
+    label_smoothing
+        Share of the label's probability that is spread over all classes (Szegedy et al. 2016); with ``cross_entropy``.
     seed
         Seed of the initial weights, the order of images, the distortions and the stochastic weights.
     threads
@@ -58,17 +86,23 @@ class TrainConfig:
         Distortion of the training images.
     distillation
         Teacher; requires the loss ``cross_entropy``.
+    pretrain
+        Float phase, for the families with a `precision`.
     """
 
     epochs: int
     batch_size: int = 100
     learning_rate: float = 0.02
     final_learning_rate: float = 1e-5
+    optimizer: Literal["adam", "sgd"] = "adam"
+    weight_decay: float = 0.0
     loss: Literal["squared_hinge", "cross_entropy"] = "cross_entropy"
+    label_smoothing: float = 0.0
     seed: int = 1
     threads: int = 1
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     distillation: DistillationConfig | None = None
+    pretrain: PretrainConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "threads"):
@@ -79,10 +113,23 @@ class TrainConfig:
                 f"final_learning_rate must lie between 0 and learning_rate = {self.learning_rate}, "
                 f"not {self.final_learning_rate}"
             )
+        if self.optimizer not in ("adam", "sgd"):
+            raise ValueError(f'optimizer must be "adam" or "sgd", not {self.optimizer!r}')
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must not be negative, not {self.weight_decay}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), not {self.label_smoothing}")
         if self.loss not in ("squared_hinge", "cross_entropy"):
             raise ValueError(f'loss must be "squared_hinge" or "cross_entropy", not {self.loss!r}')
         if self.distillation is not None and self.loss != "cross_entropy":
             raise ValueError(f'distillation requires loss = "cross_entropy", not {self.loss!r}')
+        if self.label_smoothing and self.loss != "cross_entropy":
+            raise ValueError(f'label_smoothing requires loss = "cross_entropy", not {self.loss!r}')
+        if self.pretrain is not None and self.pretrain.learning_rate < self.final_learning_rate:
+            raise ValueError(
+                f"the float phase's learning_rate must be at least final_learning_rate = {self.final_learning_rate}, "
+                f"not {self.pretrain.learning_rate}"
+            )
 
     def learning_rate_at(self, progress: float) -> float:
         """Return the step size after a fraction `progress` of all steps."""

@@ -1,7 +1,11 @@
 """Classification accuracy."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from karui.sw.data.dataset import Dataset
 
 
 @torch.no_grad()
@@ -19,3 +23,13 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Tens
 def evaluate(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> float:
     """Return the fraction of images whose predicted class is their label."""
     return int((predict(model, images, batch_size=batch_size) == labels).sum()) / len(labels)
+
+
+def held_out_accuracy(model: nn.Module, dataset: Dataset) -> float:
+    """Return the fraction of the test images that a model classifies right."""
+    return evaluate(model, *tensors(dataset.test_images, dataset.test_labels))
+
+
+def tensors(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Copy arrays into tensors."""
+    return torch.tensor(images), torch.tensor(labels)

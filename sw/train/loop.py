@@ -12,6 +12,7 @@ from karui.sw.nn.binary_weight import clamp_latent_weights
 from karui.sw.train.augment import augment
 from karui.sw.train.config import TrainConfig
 from karui.sw.train.loss import Teacher, training_loss
+from karui.sw.train.optimizer import build_optimizer
 from karui.sw.train.state import load_state, save_state
 
 
@@ -59,7 +60,7 @@ def train(
     on_epoch
         Called after every epoch with its record and the model.
     """
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    optimizer = build_optimizer(model, config)
     first_epoch = load_state(state_path, model, optimizer, config) if state_path is not None else 0
     for epoch in range(first_epoch, config.epochs):
         started = time.monotonic()

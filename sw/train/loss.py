@@ -29,7 +29,7 @@ def training_loss(
     """Return the loss that a configuration asks for; `teacher` is there if it asks for distillation."""
     if config.loss == "squared_hinge":
         return squared_hinge(logits, labels)
-    hard = functional.cross_entropy(logits, labels)
+    hard = functional.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
     if config.distillation is None or teacher is None:
         return hard
     weight = config.distillation.weight

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from karui.sw.configuration import ConfigurationError, from_mapping, nearest
-from karui.sw.models.build import FAMILIES, ModelConfig
+from karui.sw.models.build import FAMILIES, LightConfig, ModelConfig
+from karui.sw.nn.precision import FLOAT
 from karui.sw.train.config import TrainConfig
 
 
@@ -25,6 +26,17 @@ class TrainingRecipe:
     data: DataConfig
     model: ModelConfig
     train: TrainConfig
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, LightConfig):
+            if self.train.distillation is not None:
+                raise ConfigurationError(f"{self.name} [train]: distillation is for the binary families; remove it")
+            if self.train.pretrain is not None and self.model.precision == FLOAT:
+                raise ConfigurationError(
+                    f"{self.name} [train]: pretrain comes before a quantized phase; give [model] a precision with bits"
+                )
+        elif self.train.pretrain is not None:
+            raise ConfigurationError(f"{self.name} [train]: pretrain is for families with a precision; remove it")
 
 
 def load_training_recipe(path: Path) -> TrainingRecipe:

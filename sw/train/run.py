@@ -1,31 +1,29 @@
 """Training of a recipe from its seed to the network that ships."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from karui.sw.configuration import ConfigurationError
 from karui.sw.data.dataset import Dataset
 from karui.sw.data.datasets import load
 from karui.sw.models.binary_connect import BinaryConnectConfig
-from karui.sw.models.bnn import BinaryCNNConfig
-from karui.sw.models.build import build_model
+from karui.sw.models.bnn import BinaryMLPConfig
+from karui.sw.models.build import LightConfig, build_model
 from karui.sw.models.teacher import build_teacher
 from karui.sw.train.batch_norm import reestimate_batch_norm
 from karui.sw.train.calibrate import calibrate
 from karui.sw.train.checkpoint import save_checkpoint
 from karui.sw.train.config import TrainConfig
-from karui.sw.train.evaluate import evaluate
+from karui.sw.train.evaluate import held_out_accuracy, tensors
 from karui.sw.train.loop import OnEpoch, train
+from karui.sw.train.phases import train_phases
 from karui.sw.train.real_valued import real_valued_twin
 from karui.sw.train.recipe import TrainingRecipe
+from karui.sw.train.seeding import seeded, threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +39,8 @@ class TrainedRecipe:
     provenance
         Where the data come from.
     accuracies
-        Fractions of all test images: ``model``, the network that ships; for BinaryConnect also ``real_activations``,
+        Fractions of all test images: ``model``, the network that ships; ``float``, the network before it was
+        quantized, where it was trained in floating point first; for BinaryConnect also ``real_activations``,
         with binary weights before the activations were made integer, and, if its weights were stochastic in training,
         ``real_weights``.
     real_valued
@@ -62,6 +61,7 @@ def train_recipe(
     state_dir: Path | None = None,
     on_epoch: OnEpoch | None = None,
     on_teacher_epoch: OnEpoch | None = None,
+    on_pretrain_epoch: OnEpoch | None = None,
 ) -> TrainedRecipe:
     """Train a recipe's network from its seed.
 
@@ -73,13 +73,28 @@ def train_recipe(
         Folder of the data sets, see `karui.sw.data.datasets.load`.
     state_dir
         Folder for the states after each epoch; a training found there is resumed.
-    on_epoch, on_teacher_epoch
-        Called after every epoch of the network and of its teacher.
+    on_epoch, on_teacher_epoch, on_pretrain_epoch
+        Called after every epoch of the network, of its teacher and of its float phase.
     """
     dataset = load(recipe.data.name, data_dir)
     check_shapes(recipe, dataset)
     images, labels = tensors(dataset.train_images, dataset.train_labels)
     trainable = recipe.model
+    if isinstance(trainable, LightConfig):
+        with threads(recipe.train.threads):
+            phased = train_phases(
+                recipe,
+                trainable,
+                dataset,
+                images,
+                labels,
+                state_dir=state_dir,
+                on_epoch=on_epoch,
+                on_pretrain_epoch=on_pretrain_epoch,
+            )
+        return TrainedRecipe(
+            recipe=recipe, model=phased.model, provenance=dataset.provenance, accuracies=phased.accuracies
+        )
     if isinstance(trainable, BinaryConnectConfig):
         trainable = replace(trainable, activation_bits=None)
     with threads(recipe.train.threads):
@@ -103,9 +118,9 @@ def check_shapes(recipe: TrainingRecipe, dataset: Dataset) -> None:
     """
     image, model = dataset.image_shape, recipe.model
     key, value, fitting = (
-        ("image", list(model.image), list(image))
-        if isinstance(model, BinaryCNNConfig)
-        else ("in_features", model.in_features, math.prod(image))
+        ("in_features", model.in_features, math.prod(image))
+        if isinstance(model, BinaryMLPConfig | BinaryConnectConfig)
+        else ("image", list(model.image), list(image))
     )
     wrong = [(key, value, fitting), ("classes", model.classes, len(dataset.classes))]
     for name, given, due in wrong:
@@ -126,16 +141,6 @@ def save_trained(path: Path, trained: TrainedRecipe) -> None:
         "torch": torch.__version__,
     }
     save_checkpoint(path, trained.model, trained.recipe.model, metadata, real_valued=trained.real_valued)
-
-
-def held_out_accuracy(model: nn.Module, dataset: Dataset) -> float:
-    """Return the fraction of the test images that a model classifies right."""
-    return evaluate(model, *tensors(dataset.test_images, dataset.test_labels))
-
-
-def tensors(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """Copy arrays into tensors."""
-    return torch.tensor(images), torch.tensor(labels)
 
 
 def _finish_binary_connect(
@@ -173,21 +178,3 @@ def _train_teacher(
     state_path = state_dir / "teacher.pt" if state_dir is not None else None
     train(teacher, images, labels, config, state_path=state_path, on_epoch=on_epoch)
     return teacher
-
-
-def seeded(seed: int, build: Callable[[], nn.Sequential]) -> nn.Sequential:
-    """Build with torch's default generator seeded, and leave the generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build()
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Run the body with a number of torch threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -40,8 +40,10 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, c
     if not path.is_file():
         return 0
     state = torch.load(path, weights_only=True)
-    if state["config"] != asdict(config):
-        changed = sorted(key for key, value in asdict(config).items() if state["config"].get(key) != value)
+    # Keys that the state was written without had no other value than their default.
+    saved = asdict(TrainConfig(epochs=config.epochs)) | state["config"]
+    if saved != asdict(config):
+        changed = sorted(key for key, value in asdict(config).items() if saved[key] != value)
         raise StateMismatchError(
             f"{path} is the state of a training with other values of {', '.join(changed)}; "
             f"delete it to start anew, or restore the values"

@@ -14,9 +14,9 @@ from karui.sw.nn.logit_scale import LogitScale
 from karui.sw.train.batch_norm import reestimate_batch_norm
 from karui.sw.train.calibrate import calibrate
 from karui.sw.train.config import TrainConfig
-from karui.sw.train.evaluate import predict
+from karui.sw.train.evaluate import predict, tensors
 from karui.sw.train.loop import train
-from karui.sw.train.run import seeded, tensors
+from karui.sw.train.seeding import seeded
 
 CONFIG = BinaryConnectConfig(in_features=64, hidden=(48, 32))
 

@@ -11,10 +11,14 @@ from torch import nn
 
 from karui.sw.configuration import ConfigurationError
 from karui.sw.models.binary_connect import BinaryConnectConfig
+from karui.sw.models.blocks import Stage
 from karui.sw.models.bnn import BinaryCNNConfig, BinaryMLPConfig, ConvStage
 from karui.sw.models.build import ModelConfig, build_model
+from karui.sw.models.mobilenet import MobileNetConfig
 from karui.sw.nn.binary_weight import binary_layers
 from karui.sw.nn.fixed_point_relu import FixedPointReLU
+from karui.sw.nn.precision import Precision
+from karui.sw.nn.quant_weight import QuantWeightLayer, quant_weight_layers
 from karui.sw.train.checkpoint import CheckpointError, load_checkpoint, load_real_valued, save_checkpoint
 from karui.sw.train.real_valued import real_valued_twin
 
@@ -22,6 +26,18 @@ CONFIGS: list[ModelConfig] = [
     BinaryMLPConfig(in_features=64, hidden=(13, 9), input="pixels"),
     BinaryCNNConfig(image=(1, 8, 8), stages=(ConvStage(channels=(5,), padding=1),)),
     BinaryConnectConfig(in_features=64, hidden=(11,), activation_bits=8),
+    *(
+        MobileNetConfig(
+            image=(1, 8, 8),
+            classes=7,
+            stem=4,
+            stages=(Stage(channels=6),),
+            precision=Precision(weight_bits=bits, activation_bits=4, edge_bits=bits, per_channel=per_channel),
+        )
+        for bits in range(2, 9)
+        for per_channel in (True, False)
+    ),
+    MobileNetConfig(image=(1, 8, 8), classes=7, stem=4, stages=(Stage(channels=6),)),
 ]
 IMAGES = torch.randint(0, 17, (200, 1, 8, 8), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
 
@@ -33,6 +49,8 @@ def lived_in(config: ModelConfig) -> nn.Sequential:
     for parameter in model.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
     for module in model.modules():
+        if isinstance(module, QuantWeightLayer):
+            module.weight.data[0] = 0.5  # even integers at the scale that is chosen: the canonical one is another
         if isinstance(module, FixedPointReLU):
             module.set_parameters(torch.randint(-99, 99, (11,)), torch.randint(-9999, 9999, (11,)), 3)
     model(IMAGES.float())
@@ -62,6 +80,21 @@ def test_model_comes_back_exactly(config: ModelConfig, tmp_path: Path) -> None:
     assert not loaded.model.training
     assert torch.equal(loaded.model(IMAGES.float()), model(IMAGES.float()))
     assert [path.name for path in tmp_path.iterdir()] == ["net.npz"]
+
+
+def test_words_lie_as_documented(tmp_path: Path) -> None:
+    precision = Precision(weight_bits=3, activation_bits=4)
+    config = MobileNetConfig(image=(1, 8, 8), classes=7, stem=4, stages=(Stage(channels=6),), precision=precision)
+    model = lived_in(config)
+    save_checkpoint(tmp_path / "net.npz", model, config, {})
+    pointwise = quant_weight_layers(model)[2]
+    assert pointwise.weight.shape == (6, 4, 1, 1)
+    with np.load(tmp_path / "net.npz") as archive:
+        words, fraction = archive["6.weight.words"], archive["6.weight.fraction"]
+    assert words.shape == (6, 2)
+    assert np.array_equal(fraction, pointwise.weight_fraction().numpy())
+    bits = np.unpackbits(words, axis=1, bitorder="little")[:, :12].reshape(6, 4, 3).astype(int)
+    assert np.array_equal(bits @ [1, 2, -4], pointwise.integer_weight().view(6, 4).numpy())
 
 
 def test_bits_lie_as_documented(checkpoint: Path) -> None:

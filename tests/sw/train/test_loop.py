@@ -15,9 +15,9 @@ from karui.sw.models.teacher import build_teacher
 from karui.sw.nn.binary_weight import binary_layers
 from karui.sw.train.augment import AugmentConfig
 from karui.sw.train.config import DistillationConfig, TrainConfig
-from karui.sw.train.evaluate import evaluate, predict
+from karui.sw.train.evaluate import evaluate, predict, tensors
 from karui.sw.train.loop import EpochRecord, train
-from karui.sw.train.run import seeded, tensors
+from karui.sw.train.seeding import seeded
 from karui.sw.train.state import StateMismatchError
 
 CONFIG = TrainConfig(

@@ -1,0 +1,103 @@
+"""Training of the fixed-point families: in floating point first, then from these weights with the recipe's bits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from karui.sw.data.dataset import Dataset
+from karui.sw.models.build import LightConfig, build_model, family_of
+from karui.sw.nn.precision import FLOAT
+from karui.sw.train.batch_norm import reestimate_batch_norm
+from karui.sw.train.evaluate import held_out_accuracy
+from karui.sw.train.loop import OnEpoch, train
+from karui.sw.train.recipe import TrainingRecipe
+from karui.sw.train.seeding import seeded
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhasedTraining:
+    """A model in evaluation mode, and the accuracies of its phases: ``float`` where there was one, and ``model``."""
+
+    model: nn.Sequential
+    accuracies: dict[str, float]
+
+
+def train_phases(
+    recipe: TrainingRecipe,
+    config: LightConfig,
+    dataset: Dataset,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    state_dir: Path | None,
+    on_epoch: OnEpoch | None,
+    on_pretrain_epoch: OnEpoch | None,
+) -> PhasedTraining:
+    """Train a network of the fixed-point families, in one phase or, with `TrainConfig.pretrain`, in two.
+
+    Each phase's state has a name made of all that determines it, so that recipes which differ in their bits alone
+    share the float phase when they have a state folder in common. Batch norm's statistics are measured anew at the
+    end: with few bits a weight near the middle between two steps changes the network's statistics with every step of
+    the optimizer, and running averages mix networks.
+
+    Parameters
+    ----------
+    recipe, config
+        What to train; `config` is the recipe's model.
+    dataset
+        Its test images give the accuracies.
+    images, labels
+        Training images (uint8, N x C x H x W) and class indices.
+    state_dir
+        Folder of the states.
+    on_epoch, on_pretrain_epoch
+        Called after every epoch of the recipe's network, and of the float phase.
+    """
+    accuracies = {}
+    model = seeded(recipe.train.seed, lambda: build_model(config))
+    pretrain = recipe.train.pretrain
+    if pretrain is not None:
+        float_config = replace(config, precision=FLOAT)
+        float_train = replace(recipe.train, epochs=pretrain.epochs, learning_rate=pretrain.learning_rate, pretrain=None)
+        real = seeded(recipe.train.seed, lambda: build_model(float_config))
+        path = state_path(state_dir, "float", recipe.data.name, family_of(float_config), float_config, float_train)
+        train(real, images, labels, float_train, state_path=path, on_epoch=on_pretrain_epoch)
+        model.load_state_dict(real.state_dict())
+        reestimate_batch_norm(real, images)
+        accuracies["float"] = held_out_accuracy(real, dataset)
+    path = state_path(state_dir, "quantized", recipe.data.name, family_of(config), config, recipe.train)
+    train(model, images, labels, recipe.train, state_path=path, on_epoch=on_epoch)
+    reestimate_batch_norm(model, images)
+    accuracies["model"] = held_out_accuracy(model, dataset)
+    return PhasedTraining(model=model, accuracies=accuracies)
+
+
+def state_path(state_dir: Path | None, phase: str, *determined_by: Any) -> Path | None:
+    """Return the file of a phase's state, named by a digest of what determines the phase.
+
+    Fields at their defaults do not enter, so that a new one with a default leaves the names as they are.
+    """
+    if state_dir is None:
+        return None
+    digest = hashlib.sha256(json.dumps([_given(value) for value in determined_by]).encode()).hexdigest()
+    return state_dir / f"{phase}-{digest[:12]}.pt"
+
+
+def _given(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_given(entry) for entry in value]
+    if not is_dataclass(value):
+        return value
+    given = {}
+    for field in fields(value):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        entry = getattr(value, field.name)
+        if entry != default:
+            given[field.name] = _given(entry)
+    return given
