@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import singledispatch
 from typing import Protocol
 
@@ -75,24 +75,27 @@ def engine(op: ir.Op, stage: Stage, fold: Fold) -> Engine:
 def _(op: ir.MatrixVector, stage: Stage, fold: Fold) -> Engine:
     constants = [stage.graph.constants[name] for name in stage.node.inputs[1:]]
     weights = constants[0]
-    if op.groups > 1:
-        raise UnsupportedNode(f"node {stage.name}: MatrixVector of {op.groups} groups has no engine")
-    if not weights.number_format.is_bipolar:
-        raise UnsupportedNode(
-            f"node {stage.name}: weights of format {weights.number_format} have no engine; binarize them to -1 and +1"
-        )
     config = MatrixVectorConfig(
         outputs=weights.values.shape[0],
-        inputs=weights.values.shape[1],
+        inputs=weights.values.shape[1] * op.groups,
+        blocks=op.groups,
         pe=fold.pe,
         simd=fold.simd,
         input_format=stage.source.number_format,
+        weight_format=weights.number_format,
         accumulator=op.accumulator,
         bias=constants[1].values if len(constants) == 2 else None,
         activation=_activation(stage, fold),
         positions=stage.positions,
+        multiplier=fold.multiplier,
     )
-    rom = WeightRomConfig(weights=weights.values, pe=fold.pe, simd=fold.simd, groups=config.groups)
+    rom = WeightRomConfig(
+        weights=weights.values,
+        pe=fold.pe,
+        simd=fold.simd,
+        weight_format=weights.number_format,
+        groups=config.groups,
+    )
     both = ConstantMatrixVectorConfig(engine=config, weights=rom)
     return Engine(name=stage.name, config=both, lanes_in=fold.simd, lanes_out=fold.pe)
 
@@ -150,8 +153,7 @@ def _activation(stage: Stage, fold: Fold) -> ThresholdConfig | RequantizeConfig 
         case ir.Threshold():
             return _threshold(stage, node, fold.pe, channels, stage.positions)
         case ir.Requantize() as op:
-            config = _requantize(op, stage, node, fold.pe, channels, stage.positions)
-            return replace(config, period=stage.source.shape[-1] // fold.simd)
+            return _requantize(op, stage, node, fold.pe, channels, stage.positions)
         case _:
             raise UnsupportedNode(f"node {node.name}: {type(node.op).__name__} is no activation of an engine")
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import singledispatch
 
+from karui.hw.integer_dot_product import IntegerDotProductConfig, Multiplier
 from karui.hw.matrix_vector import pe_groups
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS
 from karui.hw.sliding_window import SlidingWindowConfig
 from karui.hw.stages import Stage
-from karui.sw.ir import ArgMax, MatrixVector, MaxPool, Op, Requantize, SlidingWindow, Threshold
+from karui.sw.ir import ArgMax, Constant, MatrixVector, MaxPool, Op, Requantize, SlidingWindow, Threshold
 
 # ECP5 block RAM: 16 Kibit plus parity, as words of 36, 18, 9, 4, 2 or 1 bits.
 _BLOCK_RAM_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
@@ -29,10 +30,13 @@ class Fold:
         Elements taken a cycle.
     pe : int
         Elements of the result produced together.
+    multiplier : {"dsp", "lut"}
+        What products of integers are made of, where the stage has any.
     """
 
     simd: int
     pe: int
+    multiplier: Multiplier = "dsp"
 
     def __str__(self) -> str:
         return f"SIMD {self.simd} x PE {self.pe}"
@@ -77,6 +81,18 @@ def memory_cost(words: int, bits: int, *, distributed: int) -> Resources:
     return Resources(block_rams=min(-(-words // depth) * -(-bits // width) for depth, width in _BLOCK_RAM_SHAPES))
 
 
+def multipliers(stage: Stage) -> tuple[Multiplier, ...]:
+    """What a stage's products can be made of; the default alone where nothing is multiplied."""
+    if isinstance(stage.op, MatrixVector) and not weights_of(stage).number_format.is_bipolar:
+        return ("dsp", "lut")
+    return (Fold.multiplier,)
+
+
+def weights_of(stage: Stage) -> Constant:
+    """The weights of a stage that multiplies."""
+    return stage.graph.constants[stage.node.inputs[1]]
+
+
 @singledispatch
 def cycles(op: Op, stage: Stage, fold: Fold) -> int:
     """Cycles that a frame occupies a stage."""
@@ -91,27 +107,41 @@ def cost(op: Op, stage: Stage, fold: Fold) -> Resources:
 
 @cycles.register
 def _(op: MatrixVector, stage: Stage, fold: Fold) -> int:
-    return stage.positions * (_outputs(stage) // fold.pe) * (stage.source.shape[-1] // fold.simd)
+    return stage.positions * (_outputs(stage) // fold.pe) * (stage.source.shape[-1] // op.groups // fold.simd)
 
 
 @cost.register
 def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
-    inputs, outputs = stage.source.shape[-1], _outputs(stage)
+    inputs, outputs = stage.source.shape[-1] // op.groups, _outputs(stage)
     words = (outputs // fold.pe) * (inputs // fold.simd)
     groups = pe_groups(fold.pe)
-    weights = memory_cost(words, fold.pe // groups * fold.simd, distributed=DISTRIBUTED_ROM_WORDS)
+    weight_format = weights_of(stage).number_format
+    weights = memory_cost(words, fold.pe // groups * fold.simd * weight_format.bits, distributed=DISTRIBUTED_ROM_WORDS)
     bits = stage.source.number_format.bits
+    dsps = fold.pe if stage.activation is not None and isinstance(stage.activation.op, Requantize) else 0
     # An XNOR and its share of the popcount tree; a wider input is gated and summed by carry chains.
     per_product = 3.3 if bits == 1 else 1.0 + 2.0 * (bits + 1)
+    if not weight_format.is_bipolar:
+        products = IntegerDotProductConfig(
+            rows=fold.pe // groups,
+            simd=fold.simd,
+            input_format=stage.source.number_format,
+            weight_format=weight_format,
+            multiplier=fold.multiplier,
+        )
+        dsps += groups * products.dsps
+        if fold.multiplier == "dsp":
+            per_product = products.product_format.bits + (weight_format.bits if products.packs else 0)
+        else:
+            per_product = products.plane_count * (bits + 2.5)
     accumulator = op.accumulator.bits
     per_element = 2.0 * accumulator
     if stage.activation is not None:
         parameters = stage.graph.constants[stage.activation.inputs[1]]
         levels = parameters.values.shape[-1] if isinstance(stage.activation.op, Threshold) else 2
         per_element += accumulator * min(levels, 8)
-    dsps = fold.pe if stage.activation is not None and isinstance(stage.activation.op, Requantize) else 0
     replay = Resources()
-    if outputs > fold.pe:
+    if outputs // op.groups > fold.pe:
         replay = memory_cost(2 * (inputs // fold.simd), fold.simd * bits, distributed=DISTRIBUTED_RAM_WORDS)
     return Resources(
         luts=round(fold.pe * (fold.simd * per_product + per_element)) + 170 + weights.luts * groups + replay.luts,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from karui.hw.estimate import Fold, Resources, cost, cycles
+from karui.hw.estimate import Fold, Resources, cost, cycles, multipliers
 from karui.hw.stages import Stage
 from karui.sw.ir import MatrixVector
 
@@ -35,7 +36,10 @@ class Folding:
 
     def save(self, path: Path) -> None:
         """Write the folding as JSON, one stage a key."""
-        document = {name: {"simd": fold.simd, "pe": fold.pe} for name, fold in self.folds.items()}
+        document = {
+            name: {key: value for key, value in asdict(fold).items() if key != "multiplier" or value != Fold.multiplier}
+            for name, fold in self.folds.items()
+        }
         path.write_text(json.dumps(document, indent=1) + "\n")
 
     @classmethod
@@ -43,16 +47,23 @@ class Folding:
         """Inverse of `save`."""
         try:
             document = json.loads(path.read_text())
-            return cls(folds={name: Fold(simd=fold["simd"], pe=fold["pe"]) for name, fold in document.items()})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return cls(folds={name: Fold(**fold) for name, fold in document.items()})
+        except (OSError, ValueError, AttributeError, TypeError) as error:
             raise FoldingError(f"{path} is no folding ({error}): write one {{'simd': n, 'pe': n}} a stage") from error
 
 
 def choices(stage: Stage) -> list[Fold]:
     """Every legal folding of a stage."""
     if isinstance(stage.op, MatrixVector):
-        outputs = stage.graph.tensors[stage.name].shape[-1]
-        return [Fold(simd=simd, pe=pe) for simd in divisors(stage.granule) for pe in divisors(outputs)]
+        groups = stage.op.groups
+        simds = divisors(math.gcd(stage.granule, stage.source.shape[-1] // groups))
+        pes = divisors(stage.graph.tensors[stage.name].shape[-1] // groups)
+        return [
+            Fold(simd=simd, pe=pe, multiplier=multiplier)
+            for simd in simds
+            for pe in pes
+            for multiplier in multipliers(stage)
+        ]
     return [Fold(simd=lanes, pe=lanes) for lanes in divisors(stage.granule)]
 
 
