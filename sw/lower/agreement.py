@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,7 @@ def compare_with_golden(
     chunk: int = 250,
     progress: Callable[[int], None] | None = None,
 ) -> Agreement:
-    """Run a network and its graph on the same images.
+    """Run a network and its graph on the same images, the network in the float type that it was lowered in.
 
     Parameters
     ----------
@@ -59,15 +60,17 @@ def compare_with_golden(
         Called with the number of images done so far.
     """
     model.eval()
+    if lowered.float_type == torch.float64:
+        model = copy.deepcopy(model).double()
     model_classes, golden_classes = (np.empty(len(images), dtype=np.int64) for _ in range(2))
     mismatches = 0
     for start in range(0, len(images), chunk):
         part = images[start : start + chunk]
         stop = start + len(part)
         with torch.no_grad():
-            outputs = model(torch.tensor(part, dtype=torch.float32))
+            outputs = model(torch.tensor(part, dtype=lowered.float_type))
         edges = trace(lowered.graph, to_graph_layout(part))
-        scores = torch.from_numpy(edges[lowered.scores]).to(torch.float32)
+        scores = torch.from_numpy(edges[lowered.scores]).to(lowered.float_type)
         mismatches += int((outputs != lowered.scale * scores).any(dim=1).sum())
         model_classes[start:stop] = outputs.argmax(dim=1).numpy()
         golden_classes[start:stop] = edges[lowered.graph.output_name][:, 0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +12,18 @@ import torch
 from torch import Tensor, fx, nn
 
 from karui.sw.ir import Graph
-from karui.sw.lower.layers import Lowering, Scores, Value, finish, lower_layer
+from karui.sw.lower.absorb_channel_shuffle import absorb_channel_shuffle
+from karui.sw.lower.joins import lower_add, lower_concat
+from karui.sw.lower.layers import finish, lower_layer
+from karui.sw.lower.narrow_weights import narrow_weights
+from karui.sw.lower.requantize_from_ladder import ladders, requantize_from_ladder
 from karui.sw.lower.unsupported import UnsupportedLayer
+from karui.sw.lower.values import Lowering, Scores, Value
 from karui.sw.numerics import NumberFormat, unsigned
 
 _FLATTENS = (torch.flatten, Tensor.flatten)
+_ADDITIONS = (operator.add, operator.iadd, torch.add)
+_CONCATENATIONS = (torch.cat, torch.concat)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,12 +37,16 @@ class Lowered:
     scores : str
         Edge of the integers whose arg max the class is.
     scale : Tensor
-        float32 scalar: the network's outputs are ``scale * scores``, exactly.
+        Scalar of `float_type`: the network's outputs are ``scale * scores``, exactly.
+    float_type : torch.dtype
+        In which the network must compute for that: float32, or float64 (``model.double()``) where sums of float32
+        would not be exact, or where its rounding in batch norms leaves steps that only a table of thresholds describes.
     """
 
     graph: Graph
     scores: str
     scale: Tensor
+    float_type: torch.dtype = torch.float32
 
 
 def lower(
@@ -43,12 +56,14 @@ def lower(
     name: str = "network",
     input_format: NumberFormat | None = None,
     classes: Sequence[str] = (),
+    float_type: torch.dtype | None = None,
 ) -> Lowered:
     """Lower a trained network.
 
-    The network is traced, so any module will do whose forward pass chains karui's layers and the supported ones of
-    torch. Batch norm and activation become thresholds, found by evaluating the network's own layers at integers; a
-    neuron with a falling step has its weights negated.
+    The network is traced, so any module will do whose forward pass joins karui's layers and the supported ones of
+    torch, with branches, sums and concatenations. Batch norm and activation become step functions, found by evaluating
+    the network's own layers at integers: `Requantize` where integers reproduce every step, else thresholds. Channel
+    shuffles move into the weights where these allow it.
 
     Parameters
     ----------
@@ -62,6 +77,9 @@ def lower(
         Of a pixel; unsigned 8 bits unless given.
     classes : sequence of str
         Names of the classes, in order.
+    float_type : torch.dtype, optional
+        float32 or float64. Unless given: float32, or float64 if that is exact where float32 is not, or leaves fewer
+        tables of thresholds.
 
     Raises
     ------
@@ -69,10 +87,36 @@ def lower(
         If a layer or operation has no lowering, named with the supported ones.
     GraphError
         If shapes do not fit.
+    ValueError
+        If `float_type` is float32 and sums are not exact in it.
     """
     model.eval()
+    arguments = tuple(input_shape), name, input_format or unsigned(8), classes
+    if float_type is not None:
+        lowered, largest = _lower(model, *arguments, float_type)
+        if largest is not None:
+            raise ValueError(f"sums reach {largest}, which float32 does not hold exactly: lower in float64")
+        return lowered
+    lowered, largest = _lower(model, *arguments, torch.float32)
+    if largest is None and not ladders(lowered.graph):
+        return lowered
+    double, _ = _lower(model, *arguments, torch.float64)
+    return double if largest is not None or len(ladders(double.graph)) < len(ladders(lowered.graph)) else lowered
+
+
+def _lower(
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    name: str,
+    input_format: NumberFormat,
+    classes: Sequence[str],
+    float_type: torch.dtype,
+) -> tuple[Lowered, int | None]:
+    """Lower in one float type; beside it the largest sum if the type does not hold it exactly."""
+    if float_type == torch.float64:
+        model = copy.deepcopy(model).double()
     traced = _Tracer().trace(model)
-    lowering = Lowering(name=name)
+    lowering = Lowering(name=name, float_type=float_type)
     modules = dict(model.named_modules())
     values: dict[fx.Node, Value | Scores] = {}
     result: Value | Scores | None = None
@@ -80,18 +124,30 @@ def lower(
         for node in traced.nodes:
             match node.op:
                 case "placeholder":
-                    values[node] = lowering.input(tuple(input_shape), input_format or unsigned(8))
+                    if values:
+                        raise UnsupportedLayer("a network of more than one input", node.name)
+                    values[node] = lowering.input(input_shape, input_format)
                 case "call_module":
                     layer = modules[str(node.target)]
-                    values[node] = lower_layer(layer, lowering, str(node.target), _operand(node, values))
+                    values[node] = lower_layer(
+                        layer, lowering, str(node.target), *_operands(node, node.args, values, 1)
+                    )
                 case "call_function" | "call_method" if _is_flatten(node):
-                    values[node] = lower_layer(nn.Flatten(), lowering, "flatten", _operand(node, values))
+                    operand = _operands(node, node.args[:1], values, 1)
+                    values[node] = lower_layer(nn.Flatten(), lowering, "flatten", *operand)
+                case "call_function" if node.target in _ADDITIONS and not node.kwargs:
+                    values[node] = lower_add(lowering, "add", _operands(node, node.args, values, 2))
+                case "call_function" if node.target in _CONCATENATIONS and _axis(node) == 1:
+                    values[node] = lower_concat(lowering, "concat", _operands(node, node.args[0], values))
                 case "output":
-                    result = _operand(node, values)
+                    (result,) = _operands(node, node.args, values, 1)
                 case _:
                     raise UnsupportedLayer(f"operation {node.target}", node.name)
     assert result is not None
-    return _lowered(finish(lowering, result, classes))
+    graph, scores, scale = finish(lowering, result, classes)
+    graph = absorb_channel_shuffle(narrow_weights(requantize_from_ladder(graph)))
+    lowered = Lowered(graph=graph, scores=scores, scale=scale, float_type=float_type)
+    return lowered, None if lowering.is_exact else lowering.largest
 
 
 class _Tracer(fx.Tracer):
@@ -106,13 +162,17 @@ def _is_flatten(node: fx.Node) -> bool:
     return bool((target in _FLATTENS or target == "flatten") and start == 1 and len(node.args) <= 2)
 
 
-def _operand(node: fx.Node, values: dict[fx.Node, Value | Scores]) -> Value | Scores:
-    operand = node.args[0] if node.args else None
-    if not isinstance(operand, fx.Node) or operand not in values:
-        raise UnsupportedLayer(f"operation {node.target} on something other than one tensor", node.name)
-    return values[operand]
+def _axis(node: fx.Node) -> Any:
+    """The axis of a concatenation of tensors in a list."""
+    return node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
 
 
-def _lowered(finished: tuple[Graph, str, Tensor]) -> Lowered:
-    graph, scores, scale = finished
-    return Lowered(graph=graph, scores=scores, scale=scale)
+def _operands(
+    node: fx.Node, arguments: Any, values: dict[fx.Node, Value | Scores], count: int | None = None
+) -> list[Value | Scores]:
+    if not all(isinstance(argument, fx.Node) and argument in values for argument in arguments) or (
+        count is not None and len(arguments) != count
+    ):
+        wanted = "a list of tensors" if count is None else "one tensor" if count == 1 else f"{count} tensors"
+        raise UnsupportedLayer(f"operation {node.target} on something other than {wanted}", node.name)
+    return [values[argument] for argument in arguments]
