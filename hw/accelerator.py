@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from amaranth.hdl import Module
-from amaranth.lib import wiring
+from amaranth.lib import stream, wiring
 
 from karui.hw.axi_stream import AxiStreamInput, AxiStreamInputConfig, AxiStreamOutput, AxiStreamOutputConfig
-from karui.hw.engines import Engine, StreamConfig, component, engine
+from karui.hw.dataflow import Dataflow
+from karui.hw.deep_fifo import DeepFifo
+from karui.hw.engines import Engine, component, engine
 from karui.hw.folding import Folding, check
+from karui.hw.fork import Fork
 from karui.hw.manifest import CycleRange, Predicted, StreamPort
 from karui.hw.stages import Stage, stages
 from karui.hw.timing import Cycles
-from karui.hw.width_converter import WidthConverter, WidthConverterConfig
+from karui.hw.width_converter import WidthConverter
 from karui.sw.ir import Graph, Tensor
 
 # Frames of a single beat that the two ends and the queue of the flags itself hold up.
@@ -31,14 +33,14 @@ class Accelerator:
     Parameters
     ----------
     graph : Graph
-        A single stream of supported nodes.
+        Supported nodes between one input and one output; streams may fork and join again.
     folding : Folding
         Parallelism of each stage.
 
     Raises
     ------
     GraphError, FoldingError, UnsupportedNode
-        If the graph branches, the folding does not fit, or a node has no engine.
+        If the graph has several inputs or outputs, the folding does not fit, or a node has no engine.
     """
 
     graph: Graph
@@ -55,23 +57,13 @@ class Accelerator:
 
     @cached_property
     def engines(self) -> tuple[Engine, ...]:
-        """One engine a stage, in the order of the stream."""
+        """One engine a stage, each after those that it reads from."""
         return tuple(engine(stage.op, stage, self.folding.folds[stage.name]) for stage in self.stages)
 
     @cached_property
-    def converters(self) -> tuple[WidthConverterConfig | None, ...]:
-        """What stands between each engine and the one behind it: a width converter, or nothing."""
-        return tuple(
-            WidthConverterConfig(
-                element=stage.result.number_format,
-                elements=stage.result.elements,
-                lanes_in=before.lanes_out,
-                lanes_out=after.lanes_in,
-            )
-            if before.lanes_out != after.lanes_in
-            else None
-            for stage, before, after in zip(self.stages[:-1], self.engines[:-1], self.engines[1:], strict=True)
-        )
+    def dataflow(self) -> Dataflow:
+        """The streams between the engines."""
+        return Dataflow(graph=self.graph, stages=self.stages, engines=self.engines)
 
     @property
     def input(self) -> Tensor:
@@ -86,45 +78,39 @@ class Accelerator:
     @cached_property
     def axi_input(self) -> AxiStreamInputConfig:
         """The input end, with room for the error flags of all frames that are under way at full rate."""
-        lanes = self.engines[0].lanes_in
-        interval = max(config.interval for config in self.inner)
-        crossing = int(schedule_through(self.inner, np.arange(self.input.elements // lanes))[-1][-1])
+        lanes = self.dataflow.input_lanes
+        crossing = self._crossing(np.arange(self.input.elements // lanes))
         return AxiStreamInputConfig(
             element=self.input.number_format,
             elements=self.input.elements,
             lanes=lanes,
             # Every engine holds a frame in work and one in wait at the most, unless frames are shorter than pipelines.
-            frames_in_flight=max(2 * len(self.engines) + 2, -(-crossing // interval) + _FRAMES_AT_THE_ENDS),
+            frames_in_flight=max(
+                2 * len(self.engines) + 2, -(-crossing // self.dataflow.interval) + _FRAMES_AT_THE_ENDS
+            ),
         )
 
     @cached_property
     def axi_output(self) -> AxiStreamOutputConfig:
         """The output end."""
-        return AxiStreamOutputConfig(
-            element=self.output.number_format, elements=self.output.elements, lanes=self.engines[-1].lanes_out
-        )
-
-    @property
-    def inner(self) -> tuple[StreamConfig, ...]:
-        """Every component between the two ends."""
-        pairs = zip(self.engines, (*self.converters, None), strict=True)
-        return tuple(config for one, behind in pairs for config in (one.config, behind) if config is not None)
-
-    @property
-    def chain(self) -> tuple[StreamConfig, ...]:
-        """Every component that the stream passes."""
-        return (self.axi_input, *self.inner, self.axi_output)
+        (lanes,) = (link.lanes_out for links in self.dataflow.links.values() for link in links if link.reader is None)
+        return AxiStreamOutputConfig(element=self.output.number_format, elements=self.output.elements, lanes=lanes)
 
     @property
     def interval(self) -> int:
         """Predicted initiation interval: cycles a frame of the slowest component."""
-        return max(config.interval for config in self.chain)
+        return max(self.axi_input.interval, self.dataflow.interval, self.axi_output.interval)
 
     @cached_property
     def latency(self) -> int:
         """Predicted cycles from a frame's first input beat to its last output beat, the pipeline empty before."""
-        beats = np.zeros(self.axi_input.beats, dtype=np.int64)
-        return int(schedule_through(self.chain, beats)[-1][-1])
+        offers = self.axi_input.schedule(np.zeros(self.axi_input.beats, dtype=np.int64)).departures
+        return self._crossing(offers) + 1
+
+    def _crossing(self, offers: Cycles) -> int:
+        """Cycle in which a frame's last beat is at the output end, from those in which its beats leave the input's."""
+        run = self.dataflow.run(offers, self.dataflow.fifos)
+        return int(run.departures[self.dataflow.output][-1])
 
     @property
     def predicted(self) -> Predicted:
@@ -142,15 +128,6 @@ class Accelerator:
             )
         )
         return source, sink
-
-
-def schedule_through(chain: Sequence[StreamConfig], arrivals: Cycles) -> list[Cycles]:
-    """Departures from each component in turn, of beats offered to the first at the given cycles."""
-    departures = []
-    for config in chain:
-        arrivals = config.schedule(arrivals).departures
-        departures.append(arrivals)
-    return departures
 
 
 class AcceleratorTop(wiring.Component):
@@ -189,19 +166,40 @@ class AcceleratorTop(wiring.Component):
             inner = getattr(source if name.startswith("s_axis_") else sink, name)
             outer = getattr(self, name)
             m.d.comb += inner.eq(outer) if member.flow == wiring.In else outer.eq(inner)
-        edge = source.o
-        for one, converter in zip(self.accelerator.engines, (*self.accelerator.converters, None), strict=True):
-            name = module_name(one.name)
-            m.submodules[name] = built = component(one.config)
-            wiring.connect(m, edge, built.i)
-            edge = built.o
-            if converter is not None:
-                m.submodules[f"{name}_width"] = widths = WidthConverter(converter)
-                wiring.connect(m, edge, widths.i)
-                edge = widths.o
-        wiring.connect(m, edge, sink.i)
+        self._connect(m, source.o, sink.i)
         wiring.connect(m, source.error, sink.error)
         return m
+
+    def _connect(self, m: Module, source: stream.Interface, sink: stream.Interface) -> None:
+        flow = self.accelerator.dataflow
+        built = {stage.name: component(engine.config) for stage, engine in zip(flow.stages, flow.engines, strict=True)}
+        senders = {flow.graph.input_name: ("axi_input", source)}
+        for stage in flow.stages:
+            name = module_name(stage.name)
+            m.submodules[name] = built[stage.name]
+            senders[stage.writes] = name, getattr(built[stage.name], "o")  # noqa: B009 - members are made at run time
+        for sent, links in flow.links.items():
+            name, output = senders[sent]
+            outputs = [output]
+            if sent in flow.forks:
+                m.submodules[f"{name}_fork"] = fork = Fork(flow.forks[sent])
+                wiring.connect(m, output, fork.i)
+                outputs = fork.outputs
+            for link, edge in zip(links, outputs, strict=True):
+                place = name if len(links) == 1 else f"{module_name(link.reader or 'output')}_in_{link.port}"
+                if link.converter is not None:
+                    m.submodules[f"{place}_width"] = widths = WidthConverter(link.converter)
+                    wiring.connect(m, edge, widths.i)
+                    edge = widths.o
+                if link in flow.fifos:
+                    m.submodules[f"{place}_fifo"] = fifo = DeepFifo(flow.fifos[link])
+                    wiring.connect(m, edge, fifo.i)
+                    edge = fifo.o
+                if link.reader is None:
+                    wiring.connect(m, edge, sink)
+                else:
+                    end = f"i_{link.port}" if link.joins else "i"
+                    wiring.connect(m, edge, getattr(built[link.reader], end))
 
 
 def module_name(node: str) -> str:

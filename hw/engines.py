@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Protocol
@@ -10,7 +11,11 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from karui.hw.add import Add, AddConfig
 from karui.hw.arg_max import ArgMax, ArgMaxConfig
+from karui.hw.channel_shuffle import ChannelShuffle, ChannelShuffleConfig
+from karui.hw.concat import Concat, ConcatConfig
+from karui.hw.depthwise_conv import ConstantDepthwiseConv, ConstantDepthwiseConvConfig, DepthwiseConvConfig
 from karui.hw.estimate import Fold
 from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig
 from karui.hw.pool import MaxPool, MaxPoolConfig
@@ -18,8 +23,9 @@ from karui.hw.requantize import Requantize, RequantizeConfig
 from karui.hw.sliding_window import SlidingWindow, SlidingWindowConfig
 from karui.hw.stages import Stage
 from karui.hw.stream import lanes_of
+from karui.hw.tap_window import TapWindowConfig
 from karui.hw.threshold import Threshold, ThresholdConfig
-from karui.hw.timing import Cycles, Schedule
+from karui.hw.timing import Cycles, JoinSchedule, Schedule
 from karui.hw.weight_rom import WeightRom, WeightRomConfig
 from karui.sw import ir
 
@@ -39,6 +45,17 @@ class StreamConfig(Protocol):
         """Cycles of each beat, started idle and never stalled."""
 
 
+class JoinConfig(Protocol):
+    """What the parameters of a component that joins streams tell of its timing."""
+
+    @property
+    def interval(self) -> int:
+        """Cycles a frame at full rate."""
+
+    def schedule(self, arrivals: Sequence[Cycles]) -> JoinSchedule:
+        """Cycles of each beat, from the arrivals at each input, started idle and never stalled."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Engine:
     """A streaming component of the pipeline, not yet built.
@@ -47,14 +64,14 @@ class Engine:
     ----------
     name : str
         Of the stage.
-    config : StreamConfig
+    config : StreamConfig or JoinConfig
         The component's parameters.
     lanes_in, lanes_out : int
         Elements a beat at its two sides.
     """
 
     name: str
-    config: StreamConfig
+    config: StreamConfig | JoinConfig
     lanes_in: int
     lanes_out: int
 
@@ -115,10 +132,22 @@ def _(op: ir.Requantize, stage: Stage, fold: Fold) -> Engine:
 
 @engine.register
 def _(op: ir.SlidingWindow, stage: Stage, fold: Fold) -> Engine:
-    if op.groups > 1:
-        raise UnsupportedNode(f"node {stage.name}: SlidingWindow of {op.groups} groups has no engine")
     config = SlidingWindowConfig.for_node(op, stage.source, fold.simd)
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
+
+
+@engine.register
+def _(op: ir.DepthwiseConv, stage: Stage, fold: Fold) -> Engine:
+    weights, *bias = (stage.graph.constants[name] for name in stage.node.inputs[1:])
+    config = DepthwiseConvConfig(
+        windows=TapWindowConfig.for_node(op, stage.source, lanes=fold.pe, taps=fold.simd),
+        weight_format=weights.number_format,
+        accumulator=op.accumulator,
+        bias=bias[0].values if bias else None,
+        multiplier=fold.multiplier,
+    )
+    both = ConstantDepthwiseConvConfig(engine=config, weights=weights.values)
+    return Engine(name=stage.name, config=both, lanes_in=fold.pe, lanes_out=fold.pe)
 
 
 @engine.register
@@ -142,6 +171,42 @@ def _(op: ir.MaxPool, stage: Stage, fold: Fold) -> Engine:
 def _(op: ir.ArgMax, stage: Stage, fold: Fold) -> Engine:
     config = ArgMaxConfig(element=stage.source.number_format, elements=stage.source.elements, lanes=fold.simd)
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=1)
+
+
+@engine.register
+def _(op: ir.Add, stage: Stage, fold: Fold) -> Engine:
+    first, second = stage.sources
+    config = AddConfig(
+        input_formats=(first.number_format, second.number_format),
+        shifts=op.shifts,
+        output_format=stage.result.number_format,
+        elements=stage.result.elements,
+        lanes=fold.simd,
+    )
+    return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
+
+
+@engine.register
+def _(op: ir.Concat, stage: Stage, fold: Fold) -> Engine:
+    config = ConcatConfig(
+        element=stage.result.number_format,
+        channels=tuple(tensor.shape[-1] for tensor in stage.sources),
+        positions=stage.positions,
+        lanes=fold.simd,
+    )
+    return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
+
+
+@engine.register
+def _(op: ir.ChannelShuffle, stage: Stage, fold: Fold) -> Engine:
+    config = ChannelShuffleConfig(
+        element=stage.source.number_format,
+        channels=stage.source.shape[-1],
+        groups=op.groups,
+        positions=stage.positions,
+        lanes=fold.simd,
+    )
+    return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
 
 
 def _activation(stage: Stage, fold: Fold) -> ThresholdConfig | RequantizeConfig | None:
@@ -188,7 +253,7 @@ def _requantize(
 
 
 @singledispatch
-def component(config: StreamConfig) -> wiring.Component:
+def component(config: StreamConfig | JoinConfig) -> wiring.Component:
     """Build the component of a configuration."""
     raise TypeError(f"{type(config).__name__} is not the configuration of a streaming component")
 
@@ -209,6 +274,11 @@ def _(config: SlidingWindowConfig) -> wiring.Component:
 
 
 @component.register
+def _(config: ConstantDepthwiseConvConfig) -> wiring.Component:
+    return ConstantDepthwiseConv(config)
+
+
+@component.register
 def _(config: MaxPoolConfig) -> wiring.Component:
     return MaxPool(config)
 
@@ -216,6 +286,21 @@ def _(config: MaxPoolConfig) -> wiring.Component:
 @component.register
 def _(config: ArgMaxConfig) -> wiring.Component:
     return ArgMax(config)
+
+
+@component.register
+def _(config: AddConfig) -> wiring.Component:
+    return Add(config)
+
+
+@component.register
+def _(config: ConcatConfig) -> wiring.Component:
+    return Concat(config)
+
+
+@component.register
+def _(config: ChannelShuffleConfig) -> wiring.Component:
+    return ChannelShuffle(config)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

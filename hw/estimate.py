@@ -9,12 +9,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import singledispatch
 
+from karui.hw.channel_shuffle import DISTRIBUTED_BANK_WORDS
 from karui.hw.integer_dot_product import IntegerDotProductConfig, Multiplier
 from karui.hw.matrix_vector import pe_groups
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS
 from karui.hw.sliding_window import SlidingWindowConfig
 from karui.hw.stages import Stage
-from karui.sw.ir import ArgMax, Constant, MatrixVector, MaxPool, Op, Requantize, SlidingWindow, Threshold
+from karui.hw.tap_window import TapWindowConfig
+from karui.sw.ir import (
+    Add,
+    ArgMax,
+    ChannelShuffle,
+    Concat,
+    Constant,
+    DepthwiseConv,
+    MatrixVector,
+    MaxPool,
+    Op,
+    Requantize,
+    SlidingWindow,
+    Threshold,
+)
 
 # ECP5 block RAM: 16 Kibit plus parity, as words of 36, 18, 9, 4, 2 or 1 bits.
 _BLOCK_RAM_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
@@ -83,7 +98,7 @@ def memory_cost(words: int, bits: int, *, distributed: int) -> Resources:
 
 def multipliers(stage: Stage) -> tuple[Multiplier, ...]:
     """What a stage's products can be made of; the default alone where nothing is multiplied."""
-    if isinstance(stage.op, MatrixVector) and not weights_of(stage).number_format.is_bipolar:
+    if isinstance(stage.op, MatrixVector | DepthwiseConv) and not weights_of(stage).number_format.is_bipolar:
         return ("dsp", "lut")
     return (Fold.multiplier,)
 
@@ -151,6 +166,49 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
 
 
 @cycles.register
+def _(op: DepthwiseConv, stage: Stage, fold: Fold) -> int:
+    return TapWindowConfig.for_node(op, stage.source, lanes=fold.pe, taps=fold.simd).frame_steps
+
+
+@cost.register
+def _(op: DepthwiseConv, stage: Stage, fold: Fold) -> Resources:
+    windows = TapWindowConfig.for_node(op, stage.source, lanes=fold.pe, taps=fold.simd)
+    weight_format = weights_of(stage).number_format
+    bits = stage.source.number_format.bits
+    per_product, dsps = float(bits + 2), 0
+    if not weight_format.is_bipolar:
+        products = IntegerDotProductConfig(
+            rows=1,
+            simd=fold.simd,
+            input_format=stage.source.number_format,
+            weight_format=weight_format,
+            multiplier=fold.multiplier,
+        )
+        dsps = fold.pe * products.dsps
+        per_product = products.product_format.bits if dsps else products.plane_count * (bits + 2.5)
+    words = windows.pixel_beats * windows.words_per_window
+    weights = memory_cost(words, fold.pe * fold.simd * weight_format.bits, distributed=DISTRIBUTED_ROM_WORDS)
+    luts = round(fold.pe * (fold.simd * per_product + 3.0 * op.accumulator.bits))
+    return Resources(luts=luts, dsps=dsps) + weights + tap_window_cost(windows)
+
+
+def tap_window_cost(windows: TapWindowConfig) -> Resources:
+    """Cells of the line buffer and of all that puts taps side by side."""
+    bits = windows.lanes * windows.element.bits
+    row = memory_cost(windows.row_beats_in, bits, distributed=DISTRIBUTED_RAM_WORDS)
+    column = windows.kernel[0] * bits
+    luts = 150 + column * windows.buffer_rows // 2
+    earlier = Resources()
+    if windows.taps == "window":
+        earlier = memory_cost(windows.pixel_beats, (windows.kernel[1] - 1) * column, distributed=DISTRIBUTED_RAM_WORDS)
+        luts += windows.padding[1] * column
+    return Resources(
+        luts=luts + row.luts * windows.buffer_rows + earlier.luts,
+        block_rams=row.block_rams * windows.buffer_rows + earlier.block_rams,
+    )
+
+
+@cycles.register
 def _(op: SlidingWindow, stage: Stage, fold: Fold) -> int:
     return max(stage.source.elements, stage.result.elements) // fold.simd
 
@@ -161,6 +219,8 @@ def _(op: SlidingWindow, stage: Stage, fold: Fold) -> Resources:
     return Resources(luts=180) + memory_cost(words, _width(stage, fold.simd), distributed=DISTRIBUTED_RAM_WORDS)
 
 
+@cycles.register(Add)
+@cycles.register(ChannelShuffle)
 @cycles.register(Threshold)
 @cycles.register(Requantize)
 @cycles.register(MaxPool)
@@ -194,6 +254,42 @@ def _(op: MaxPool, stage: Stage, fold: Fold) -> Resources:
 @cost.register
 def _(op: ArgMax, stage: Stage, fold: Fold) -> Resources:
     return Resources(luts=30 + fold.simd * 2 * stage.source.number_format.bits)
+
+
+@cycles.register
+def _(op: Concat, stage: Stage, fold: Fold) -> int:
+    return stage.result.elements // fold.simd
+
+
+@cost.register
+def _(op: Add, stage: Stage, fold: Fold) -> Resources:
+    return Resources(luts=30 + fold.simd * 2 * stage.result.number_format.bits + _queue(stage, fold))
+
+
+@cost.register
+def _(op: Concat, stage: Stage, fold: Fold) -> Resources:
+    return Resources(luts=30 + _width(stage, fold.simd) * (len(stage.reads) - 1) + _queue(stage, fold))
+
+
+@cost.register
+def _(op: ChannelShuffle, stage: Stage, fold: Fold) -> Resources:
+    bits, lanes = stage.source.number_format.bits, fold.simd
+    words = stage.source.shape[-1] // lanes
+    if words == 1:
+        return Resources(luts=_width(stage, lanes))
+    bank = memory_cost(2 * words, bits, distributed=DISTRIBUTED_BANK_WORDS)
+    # Two crossbars of a multiplexer a bit, and their tables with the addresses', 16 words a look-up table.
+    selected = (lanes - 1).bit_length()
+    tables = -(-words // 16) * lanes * (2 * selected + (words - 1).bit_length())
+    crossbars = 2 * (lanes - 1) * _width(stage, 1) * lanes * 2 // 3
+    return Resources(
+        luts=60 + crossbars + tables + bank.luts * lanes + _queue(stage, fold), block_rams=bank.block_rams * lanes
+    )
+
+
+def _queue(stage: Stage, fold: Fold) -> int:
+    """Look-up tables of a short queue in distributed RAM at a stage's output."""
+    return 2 * fold.pe * stage.result.number_format.bits
 
 
 def _outputs(stage: Stage) -> int:

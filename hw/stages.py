@@ -1,30 +1,17 @@
-"""The pipeline of a graph: one stage an engine, in the order of the stream."""
+"""The stages of a graph: one an engine, joined by streams that may fork and join again."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from karui.sw.ir import (
-    ArgMax,
-    Flatten,
-    Graph,
-    GraphError,
-    MatrixVector,
-    MaxPool,
-    Node,
-    Requantize,
-    SlidingWindow,
-    Tensor,
-    Threshold,
-)
-
-StageOp = SlidingWindow | MatrixVector | Threshold | Requantize | MaxPool | ArgMax
+from karui.sw.ir import Flatten, Graph, GraphError, MatrixVector, Node, Op, Requantize, SlidingWindow, Tensor, Threshold
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
-    """One engine of the pipeline and the nodes that it computes.
+    """One engine and the nodes that it computes.
 
     Parameters
     ----------
@@ -33,15 +20,18 @@ class Stage:
     node : Node
         The operation that gives the stage its name and kind.
     activation : Node or None
-        A threshold or requantize node computed at a matrix-vector engine's output.
+        An activation that is computed at a matrix-vector engine's output.
+    reads : tuple of str
+        The streams that come in, each by the name of what sends it: the graph's input or the last node of a stage.
     granule : int
         What the lanes of the stage's input must divide: the channels of a feature map, the length of a vector, or all
-        elements where every element is treated alike.
+        elements where every element is treated alike; where streams join, what divides it for each of them.
     """
 
     graph: Graph
     node: Node
     activation: Node | None = None
+    reads: tuple[str, ...]
     granule: int
 
     @property
@@ -50,22 +40,29 @@ class Stage:
         return self.node.name
 
     @property
-    def op(self) -> StageOp:
+    def op(self) -> Op:
         """Operation of the stage's main node."""
-        op = self.node.op
-        if isinstance(op, Flatten):
-            raise TypeError(f"node {self.name}: flatten is an order of the stream, not a stage")
-        return op
+        return self.node.op
+
+    @property
+    def sources(self) -> tuple[Tensor, ...]:
+        """The edges that stream in."""
+        return tuple(self.graph.tensors[name] for name in self.node.inputs[: len(self.reads)])
 
     @property
     def source(self) -> Tensor:
-        """The edge that streams in."""
-        return self.graph.tensors[self.node.inputs[0]]
+        """The edge that streams in, the first of several."""
+        return self.sources[0]
+
+    @property
+    def writes(self) -> str:
+        """The stream that goes out: the name of the stage's last node."""
+        return (self.activation or self.node).name
 
     @property
     def result(self) -> Tensor:
         """The edge that streams out."""
-        return self.graph.tensors[(self.activation or self.node).name]
+        return self.graph.tensors[self.writes]
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -79,57 +76,88 @@ class Stage:
 
 
 def stages(graph: Graph) -> tuple[Stage, ...]:
-    """Cut a graph into stages; an activation that alone reads a matrix-vector product is computed by its engine.
+    """Cut a graph into stages, each after those that it reads from.
+
+    An activation that alone reads a matrix-vector product is computed by its engine. Flatten is an order of the
+    stream, not a stage: what reads its edge reads the stream before it.
 
     Raises
     ------
     GraphError
-        If the graph has more than one input or output, or branches: stages form a single stream.
+        If the graph has more than one input or output, or computes nothing between them.
     """
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise GraphError(
             f"graph {graph.name} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; a stream "
             "has one of each"
         )
+    # What sends the stream of an edge.
+    sender = {graph.input_name: graph.input_name}
     pipeline: list[Stage] = []
-    edge = graph.input_name
-    nodes = iter(graph.nodes)
-    pending = next(nodes, None)
-    while pending is not None:
-        node, pending = pending, next(nodes, None)
-        if node.inputs[0] != edge or len(graph.consumers[edge]) != 1:
-            readers = ", ".join(reader.name for reader in graph.consumers[edge])
-            raise GraphError(
-                f"node {node.name}: {edge!r} is read by {readers}; the generator takes a single stream without branches"
-            )
-        edge = node.name
+    fused: set[str] = set()
+    for node in graph.nodes:
         if isinstance(node.op, Flatten):
+            sender[node.name] = sender[node.inputs[0]]
             continue
-        activation = None
-        if (
-            isinstance(node.op, MatrixVector)
-            and pending is not None
-            and isinstance(pending.op, Threshold | Requantize)
-            and pending.inputs[0] == edge
-            and len(graph.consumers[edge]) == 1
-        ):
-            activation, pending = pending, next(nodes, None)
-            edge = activation.name
-        pipeline.append(Stage(graph=graph, node=node, activation=activation, granule=_granule(graph, node)))
-    if edge != graph.output_name:
-        raise GraphError(f"output {graph.output_name!r} is not the end of the stream, {edge!r}")
+        if node.name in fused:
+            continue
+        activation = _activation(graph, node)
+        if activation is not None:
+            fused.add(activation.name)
+        reads = tuple(sender[name] for name in node.inputs if name not in graph.constants)
+        stage = Stage(graph=graph, node=node, activation=activation, reads=reads, granule=_granule(graph, node))
+        sender[stage.writes] = stage.writes
+        pipeline.append(stage)
+    if not pipeline:
+        raise GraphError(f"graph {graph.name} computes nothing between its input and its output")
     return tuple(pipeline)
 
 
+def readers(graph: Graph, pipeline: tuple[Stage, ...]) -> Mapping[str, tuple[tuple[Stage | None, int], ...]]:
+    """Who reads each stream, and at which of its inputs; None is the graph's output, always the last.
+
+    Raises
+    ------
+    GraphError
+        If a stage's result is read by nothing.
+    """
+    found: dict[str, list[tuple[Stage | None, int]]] = {graph.input_name: []}
+    found |= {stage.writes: [] for stage in pipeline}
+    for stage in pipeline:
+        for port, stream in enumerate(stage.reads):
+            found[stream].append((stage, port))
+    sent = graph.output_name
+    while isinstance((node := graph.node(sent)).op, Flatten):
+        sent = node.inputs[0]
+    found[sent].append((None, 0))
+    for stream, ends in found.items():
+        if not ends:
+            raise GraphError(f"graph {graph.name}: {stream!r} is read by nothing; remove it or make it the output")
+    return {stream: tuple(ends) for stream, ends in found.items()}
+
+
+def _activation(graph: Graph, node: Node) -> Node | None:
+    if not isinstance(node.op, MatrixVector) or len(graph.consumers[node.name]) != 1:
+        return None
+    (reader,) = graph.consumers[node.name]
+    if node.name in graph.outputs or not isinstance(reader.op, Threshold | Requantize):
+        return None
+    return reader
+
+
 def _granule(graph: Graph, node: Node) -> int:
-    source = graph.tensors[node.inputs[0]]
+    streams = [graph.tensors[name] for name in node.inputs if name not in graph.constants]
     match node.op:
         case Threshold() | Requantize() if all(graph.tensors[name].shape[0] == 1 for name in node.inputs[1:]):
             # The same for all channels: lanes may run across positions.
-            return source.elements
-        case MatrixVector():
+            return streams[0].elements
+        case SlidingWindow() as op:
+            return streams[0].shape[-1] // op.groups
+        case MatrixVector() as op:
             # Behind a sliding window the channels of the map that it cuts from.
+            columns = streams[0].shape[-1] // op.groups
             for before in graph.nodes:
                 if before.name == node.inputs[0] and isinstance(before.op, SlidingWindow):
-                    return graph.tensors[before.inputs[0]].shape[-1]
-    return source.shape[-1]
+                    return math.gcd(columns, _granule(graph, before))
+            return columns
+    return math.gcd(*(tensor.shape[-1] for tensor in streams))
