@@ -10,7 +10,7 @@ from pathlib import Path
 
 from karui.hw.estimate import Fold, Resources, cost, cycles, multipliers
 from karui.hw.stages import Stage
-from karui.sw.ir import MatrixVector
+from karui.sw.ir import DepthwiseConv, MatrixVector, SlidingWindow
 
 # Look-up tables that a block RAM or a multiplier is worth when foldings of one rate are compared: the proportion in
 # which an ECP5-85F offers them (83,640 look-up tables, 208 block RAMs, 156 multipliers).
@@ -64,7 +64,16 @@ def choices(stage: Stage) -> list[Fold]:
             for pe in pes
             for multiplier in multipliers(stage)
         ]
-    return [Fold(simd=lanes, pe=lanes) for lanes in divisors(stage.granule)]
+    if isinstance(stage.op, DepthwiseConv):
+        height, width = stage.op.kernel
+        return [
+            Fold(simd=simd, pe=pe, multiplier=multiplier)
+            for simd in dict.fromkeys((height, height * width))
+            for pe in divisors(stage.granule)
+            for multiplier in multipliers(stage)
+        ]
+    groups = stage.op.groups if isinstance(stage.op, SlidingWindow) else 1
+    return [Fold(simd=lanes, pe=lanes) for lanes in divisors(stage.granule // groups)]
 
 
 def divisors(number: int) -> list[int]:

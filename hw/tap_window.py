@@ -16,6 +16,7 @@ from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, ram_attributes, resolve
 from karui.hw.stream import Tagged, delayed, lanes_of
 from karui.hw.timing import Cycles
 from karui.hw.window_rows import WindowsConfig, bits_for
+from karui.sw import ir
 from karui.sw.numerics import pack, to_integers
 
 TAP_LATENCY = 3
@@ -45,6 +46,23 @@ class TapWindowConfig(WindowsConfig):
         super().__post_init__()
         if self.taps not in ("window", "column"):
             raise ValueError(f"taps must be window or column, not {self.taps!r}")
+
+    @classmethod
+    def for_node(cls, op: ir.DepthwiseConv, feature_map: ir.Tensor, *, lanes: int, taps: int) -> TapWindowConfig:
+        """The windows of a node of the graph, `lanes` channels and `taps` of each (KH or KH * KW) a word."""
+        height, width, channels = feature_map.shape
+        return cls(
+            element=feature_map.number_format,
+            height=height,
+            width=width,
+            channels=channels,
+            lanes=lanes,
+            kernel=op.kernel,
+            stride=op.stride,
+            padding=op.padding,
+            pad_value=op.pad_value,
+            taps="column" if taps == op.kernel[0] else "window",
+        )
 
     @property
     def word_taps(self) -> int:

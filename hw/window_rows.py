@@ -125,6 +125,11 @@ class WindowsConfig:
         """Cycles that a row of windows takes once its rows are there."""
         raise NotImplementedError
 
+    @property
+    def frame_steps(self) -> int:
+        """Cycles of the map's beats or of the windows' steps, whichever are more."""
+        return max(self.height * self.row_beats_in, self.output_height * self.row_steps)
+
     @cached_property
     def window_rows(self) -> tuple[WindowRow, ...]:
         """What each row of windows needs, from top to bottom."""
@@ -158,7 +163,7 @@ class WindowsConfig:
 
     @cached_property
     def interval(self) -> int:
-        """Cycles a frame: the beats of the map or the steps of the windows, whichever are more.
+        """Cycles a frame: `frame_steps`.
 
         Taken from the timing model itself, since rows that differ in cost (at the padding) can leave a few cycles more.
         """
