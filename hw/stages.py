@@ -151,13 +151,9 @@ def _granule(graph: Graph, node: Node) -> int:
         case Threshold() | Requantize() if all(graph.tensors[name].shape[0] == 1 for name in node.inputs[1:]):
             # The same for all channels: lanes may run across positions.
             return streams[0].elements
-        case SlidingWindow() as op:
-            return streams[0].shape[-1] // op.groups
-        case MatrixVector() as op:
+        case MatrixVector():
             # Behind a sliding window the channels of the map that it cuts from.
-            columns = streams[0].shape[-1] // op.groups
             for before in graph.nodes:
                 if before.name == node.inputs[0] and isinstance(before.op, SlidingWindow):
-                    return math.gcd(columns, _granule(graph, before))
-            return columns
+                    return graph.tensors[before.inputs[0]].shape[-1]
     return math.gcd(*(tensor.shape[-1] for tensor in streams))
