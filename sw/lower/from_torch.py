@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,7 +121,7 @@ def _lower(
     modules = dict(model.named_modules())
     values: dict[fx.Node, Value | Scores] = {}
     result: Value | Scores | None = None
-    with torch.no_grad():
+    with torch.no_grad(), _one_thread():
         for node in traced.nodes:
             match node.op:
                 case "placeholder":
@@ -148,6 +149,17 @@ def _lower(
     graph = absorb_channel_shuffle(narrow_weights(requantize_from_ladder(graph)))
     lowered = Lowered(graph=graph, scores=scores, scale=scale, float_type=float_type)
     return lowered, None if lowering.is_exact else lowering.largest
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: on tensors as small as those of step functions, waking others costs more than it gives."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Tracer(fx.Tracer):

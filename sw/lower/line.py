@@ -21,9 +21,9 @@ from karui.sw.numerics import Rounding
 Integers = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
-# Two 18-bit multipliers side by side.
-WIDEST_MULTIPLIER = 36
-_LARGEST_SHIFT = 48
+# Products plus offsets stay within 62 bits, as `verify` demands of a `Requantize`.
+_LARGEST_PRODUCT = 1 << 60
+_LARGEST_SHIFT = 52
 # Pairs of levels looked at in one step: bounds the memory.
 _PAIRS = 1 << 21
 
@@ -46,9 +46,7 @@ class Line:
     rounding: Rounding
 
 
-def line_through(
-    thresholds: Integers, low: Integers, high: Integers, *, first: int, widest: int = WIDEST_MULTIPLIER
-) -> Line | None:
+def line_through(thresholds: Integers, low: Integers, high: Integers, *, first: int, reach: int) -> Line | None:
     """Find the line of the smallest shift that equals a ladder on a range.
 
     Parameters
@@ -59,13 +57,13 @@ def line_through(
         Range of the argument of each channel; what the line does outside is not looked at.
     first : int
         The word of level 0; thresholds lead to the words ``first + 1`` and up.
-    widest : int
-        Bits of the widest signed multiplier.
+    reach : int
+        Largest magnitude of an argument's format: bounds the multiplier, so that products fit 62 bits.
 
     Returns
     -------
     Line or None
-        None if no integers of that width reproduce every threshold.
+        None if no such integers reproduce every threshold.
     """
     words = first + 1 + np.arange(thresholds.shape[1], dtype=np.int64)
     conditions = _Conditions(
@@ -89,11 +87,11 @@ def line_through(
         multiplier = np.where(ties, start, within)
         if not np.all(np.where(ties, np.floor(start) == start, within < end)):
             continue
-        if multiplier.max() >= 1 << (widest - 1):
+        if multiplier.max() * reach >= _LARGEST_PRODUCT:
             break
         integers = multiplier.astype(np.int64)
         offset = conditions.offset(integers, shift, rounding)
-        if offset is not None:
+        if offset is not None and np.abs(offset).max() < _LARGEST_PRODUCT:
             return Line(multiplier=integers, offset=offset, shift=shift, rounding=rounding)
     return None
 

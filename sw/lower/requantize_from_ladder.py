@@ -56,8 +56,12 @@ def _requantize(graph: Graph, node: Node, few_levels: int) -> tuple[Node, dict[s
     low, high = _channel_ranges(graph, node.inputs[0])
     if len(thresholds) == 1:
         low, high = low.min(keepdims=True), high.max(keepdims=True)
+    source = graph.tensors[node.inputs[0]].number_format
     line = line_through(
-        thresholds, *(np.broadcast_to(end, len(thresholds)) for end in (low, high)), first=output.minimum
+        thresholds,
+        *(np.broadcast_to(end, len(thresholds)) for end in (low, high)),
+        first=output.minimum,
+        reach=max(-source.minimum, source.maximum),
     )
     if line is None:
         return None
