@@ -18,7 +18,8 @@ from karui.hw.concat import Concat, ConcatConfig
 from karui.hw.depthwise_conv import ConstantDepthwiseConv, ConstantDepthwiseConvConfig, DepthwiseConvConfig
 from karui.hw.estimate import Fold
 from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig
-from karui.hw.pool import MaxPool, MaxPoolConfig
+from karui.hw.pool import Pool
+from karui.hw.pool_config import PoolConfig
 from karui.hw.requantize import Requantize, RequantizeConfig
 from karui.hw.sliding_window import SlidingWindow, SlidingWindowConfig
 from karui.hw.stages import Stage
@@ -150,20 +151,10 @@ def _(op: ir.DepthwiseConv, stage: Stage, fold: Fold) -> Engine:
     return Engine(name=stage.name, config=both, lanes_in=fold.pe, lanes_out=fold.pe)
 
 
-@engine.register
-def _(op: ir.MaxPool, stage: Stage, fold: Fold) -> Engine:
-    if any(op.padding):
-        raise UnsupportedNode(f"node {stage.name}: MaxPool with padding {op.padding} has no engine")
-    height, width, channels = stage.source.shape
-    config = MaxPoolConfig(
-        element=stage.source.number_format,
-        height=height,
-        width=width,
-        channels=channels,
-        lanes=fold.simd,
-        kernel=op.kernel,
-        stride=op.stride,
-    )
+@engine.register(ir.MaxPool)
+@engine.register(ir.SumPool)
+def _(op: ir.MaxPool | ir.SumPool, stage: Stage, fold: Fold) -> Engine:
+    config = PoolConfig.for_node(op, stage.source, stage.result.number_format, fold.simd)
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
 
 
@@ -279,8 +270,8 @@ def _(config: ConstantDepthwiseConvConfig) -> wiring.Component:
 
 
 @component.register
-def _(config: MaxPoolConfig) -> wiring.Component:
-    return MaxPool(config)
+def _(config: PoolConfig) -> wiring.Component:
+    return Pool(config)
 
 
 @component.register

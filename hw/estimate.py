@@ -13,6 +13,7 @@ from karui.hw.channel_shuffle import DISTRIBUTED_BANK_WORDS
 from karui.hw.integer_dot_product import IntegerDotProductConfig, Multiplier
 from karui.hw.matrix_vector import pe_groups
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS
+from karui.hw.pool_config import PoolConfig
 from karui.hw.sliding_window import SlidingWindowConfig
 from karui.hw.stages import Stage
 from karui.hw.tap_window import TapWindowConfig
@@ -28,6 +29,7 @@ from karui.sw.ir import (
     Op,
     Requantize,
     SlidingWindow,
+    SumPool,
     Threshold,
 )
 
@@ -223,7 +225,6 @@ def _(op: SlidingWindow, stage: Stage, fold: Fold) -> Resources:
 @cycles.register(ChannelShuffle)
 @cycles.register(Threshold)
 @cycles.register(Requantize)
-@cycles.register(MaxPool)
 @cycles.register(ArgMax)
 def _(op: Op, stage: Stage, fold: Fold) -> int:
     return stage.source.elements // fold.simd
@@ -243,12 +244,25 @@ def _(op: Requantize, stage: Stage, fold: Fold) -> Resources:
     return Resources(luts=30 + fold.simd * 60, dsps=fold.simd)
 
 
-@cost.register
-def _(op: MaxPool, stage: Stage, fold: Fold) -> Resources:
-    _, width, channels = stage.source.shape
-    words = width // op.stride[1] * channels // fold.simd
-    line = memory_cost(words, _width(stage, fold.simd), distributed=DISTRIBUTED_RAM_WORDS)
-    return Resources(luts=100 + 7 * _width(stage, fold.simd)) + line
+@cycles.register(MaxPool)
+@cycles.register(SumPool)
+def _(op: MaxPool | SumPool, stage: Stage, fold: Fold) -> int:
+    return _pool(op, stage, fold).frame_steps
+
+
+@cost.register(MaxPool)
+@cost.register(SumPool)
+def _(op: MaxPool | SumPool, stage: Stage, fold: Fold) -> Resources:
+    pool = _pool(op, stage, fold)
+    width = fold.simd * stage.result.number_format.bits
+    if pool.adjoins:
+        words = pool.output_width * pool.pixel_beats
+        return Resources(luts=100 + 7 * width) + memory_cost(words, width, distributed=DISTRIBUTED_RAM_WORDS)
+    return Resources(luts=4 * pool.windows.word_taps * width) + tap_window_cost(pool.windows)
+
+
+def _pool(op: MaxPool | SumPool, stage: Stage, fold: Fold) -> PoolConfig:
+    return PoolConfig.for_node(op, stage.source, stage.result.number_format, fold.simd)
 
 
 @cost.register
