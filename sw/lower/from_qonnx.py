@@ -1,4 +1,4 @@
-"""Import of networks that other toolkits trained: ONNX in the dialects QONNX and FINN-ONNX."""
+"""Import of networks that other toolkits trained: ONNX as QONNX, FINN-ONNX, or of ONNX's own integer operators."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import onnx
 
 from karui.sw.ir import Graph, GraphBuilder
 from karui.sw.lower.onnx_constants import fold_constant, load_initializers
+from karui.sw.lower.onnx_integer import stack_of_matrices
 from karui.sw.lower.onnx_model import Dialect, OnnxModel, UnsupportedModel, read_model
 from karui.sw.lower.onnx_operations import lower_node
 from karui.sw.lower.onnx_signal import Import, Signal, image_layout
@@ -33,7 +34,7 @@ class ImportedNetwork:
     ----------
     graph : Graph
         The integer graph.
-    dialect : {"QONNX", "FINN-ONNX"}
+    dialect : {"QONNX", "FINN-ONNX", "integer ONNX"}
         What the file was written in.
     input : Signal
         ``input.meaning.scale * (word + input.meaning.offset)`` are the real numbers that the model takes.
@@ -92,7 +93,7 @@ def from_onnx(
     input_format: NumberFormat | None = None,
     classes: Sequence[str] = (),
 ) -> Graph:
-    """The integer graph of a network in QONNX or FINN-ONNX.
+    """The integer graph of a network in QONNX, FINN-ONNX or ONNX's integer operators.
 
     Scales, biases, batch norms and activations between two quantizers become integer thresholds, read off the model's
     own float32 arithmetic at integers of the accumulator; rows whose step falls have their weights negated.
@@ -118,7 +119,7 @@ def from_onnx(
     return import_onnx(model, name=name, input_format=input_format, classes=classes).graph
 
 
-_QUANTIZERS = ("BipolarQuant", "IntQuant", "MultiThreshold", "Quant")
+_QUANTIZERS = ("BipolarQuant", "IntQuant", "MultiThreshold", "QLinearConv", "QLinearMatMul", "Quant")
 
 
 def _input_signal(state: Import, source: OnnxModel, given: NumberFormat | None) -> Signal:
@@ -130,14 +131,20 @@ def _input_signal(state: Import, source: OnnxModel, given: NumberFormat | None) 
             "FLOAT, UINT8 or INT8"
         )
     sizes = [dimension.dim_value for dimension in tensor.shape.dim][1:]
-    if len(sizes) not in (1, 3) or min(sizes) < 1:
+    stack = stack_of_matrices(source, sizes)
+    if (stack is None and len(sizes) not in (1, 3)) or min(sizes) < 1:
         raise UnsupportedModel(
             f"the input {value.name!r} has the shape (batch, {', '.join(map(str, sizes))}); it must be (batch, "
             "channels, height, width) or (batch, features), with all sizes but the batch known"
         )
     number_format = given or source.datatype(value.name) or _INPUT_TYPES[tensor.elem_type]
-    shape = (sizes[1], sizes[2], sizes[0]) if len(sizes) == 3 else (sizes[0],)
-    layout = image_layout(shape) if len(sizes) == 3 else np.arange(sizes[0])[None]
+    if stack is not None:
+        shape, layout = stack
+    elif len(sizes) == 3:
+        shape = (sizes[1], sizes[2], sizes[0])
+        layout = image_layout(shape)
+    else:
+        shape, layout = (sizes[0],), np.arange(sizes[0])[None]
     if number_format is None:
         return Signal(source=None, shape=shape, layout=layout, meaning=plain())
     state.build.input(state.input_edge, shape, number_format)

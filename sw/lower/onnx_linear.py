@@ -12,11 +12,9 @@ from karui.sw.ir import accumulator_range
 from karui.sw.lower.class_order import integer_order, keeps_order
 from karui.sw.lower.onnx_constants import constant_of, integer_weights
 from karui.sw.lower.onnx_model import UnsupportedModel, attributes, node_label
-from karui.sw.lower.onnx_signal import Import, MatrixProduct, Signal, image_layout
+from karui.sw.lower.onnx_signal import Import, MatrixProduct, Signal, Window, image_layout
 from karui.sw.lower.real_meaning import Integers, Meaning, add, plain
 from karui.sw.numerics import format_for_range
-
-Padding = tuple[int, int, int, int]
 
 
 def lower_matrix_product(state: Import, node: Any) -> Signal:
@@ -41,52 +39,95 @@ def lower_matrix_product(state: Import, node: Any) -> Signal:
     # The model's column k multiplies the edge's element layout[k].
     order = np.argsort(signal.layout[0])
     outputs = len(integers)
-    product = _product(state, node, signal, integers[:, order], scale[:, order], repeats=1)
+    product = _product(state, node, signal, integers[:, order], scale[:, order])
     layout = np.arange(outputs)[None]
     return _with_bias(state, node, replace(product, shape=(outputs,), layout=layout))
 
 
 def lower_convolution(state: Import, node: Any) -> Signal:
-    """``Conv`` over two dimensions: a sliding window and a matrix product."""
+    """``Conv`` over two dimensions: a sliding window and a matrix product, or a depthwise convolution."""
     given = attributes(node)
-    signal = state.placed(_feature_map(state, node), node)
+    signal = state.placed(feature_map(state, node), node)
     integers, scale = integer_weights(state, node, node.input[1])
-    if given.get("group", 1) != 1:
-        raise UnsupportedModel(f"{node_label(node)}: group {given['group']}; only convolutions of one group")
-    if integers.shape[1] != signal.channels:
+    groups = int(given.get("group", 1))
+    window = convolution_window(node, signal, integers.shape, groups)
+    pad_word = _zero_word(state, node, signal) if any(window.padding) else None
+    rows = [part.transpose(0, 2, 3, 1).reshape(len(part), -1) for part in (integers, scale)]
+    repeats = window.kernel[0] * window.kernel[1]
+    product = _product(state, node, signal, *rows, repeats=repeats, groups=groups)
+    return _with_bias(state, node, convolved(state, node, signal, product, window, pad_word))
+
+
+def convolution_window(node: Any, signal: Signal, weights: tuple[int, ...], groups: int) -> Window:
+    """The windows of a convolution of a feature map by weights (M, C / groups, KH, KW).
+
+    Raises
+    ------
+    UnsupportedModel
+        If the weights or the groups do not fit the map.
+    """
+    if weights[1] * groups != signal.channels or weights[0] % groups:
+        of_groups = f" in {groups} groups" if groups > 1 else ""
         raise UnsupportedModel(
-            f"{node_label(node)}: weights for {integers.shape[1]} channels do not fit {signal.channels}"
+            f"{node_label(node)}: weights of shape {weights}{of_groups} do not fit {signal.channels} channels"
         )
-    kernel, stride, padding = _window(node, signal.shape, integers.shape[2:])
-    window = signal
-    if kernel != (1, 1) or stride != (1, 1) or any(padding):
+    return windows_of(node, signal.shape, weights[2:])
+
+
+def convolved(
+    state: Import, node: Any, signal: Signal, product: Signal, window: Window, pad_word: int | None
+) -> Signal:
+    """A convolution from the product of one window: the signal of all windows of a feature map.
+
+    Parameters
+    ----------
+    state : Import
+    node : onnx.NodeProto
+    signal : Signal
+        The feature map.
+    product : Signal
+        Whose source is the `MatrixProduct` of the map itself by rows in order (ky, kx, channel within the group).
+    window : Window
+        Where the windows lie.
+    pad_word : int or None
+        The word of padded elements, None where nothing is padded.
+    """
+    source = product.source
+    assert isinstance(source, MatrixProduct), source
+    outputs = len(source.weights)
+    top, left, bottom, right = window.padding
+    sizes = signal.shape[0] + top + bottom, signal.shape[1] + left + right
+    rows, columns = ((size - k) // s + 1 for size, k, s in zip(sizes, window.kernel, window.stride, strict=True))
+    if source.groups == signal.channels == outputs > 1:
+        source = replace(source, depthwise=(window, pad_word))
+    elif not window.is_pixel:
         edge = state.build.sliding_window(
             state.name(node, ".window"),
             signal.edge,
-            kernel,
-            stride=stride,
-            padding=padding,
-            pad_value=_zero_word(state, node, signal) if any(padding) else None,
+            window.kernel,
+            stride=window.stride,
+            padding=window.padding,
+            pad_value=pad_word,
+            groups=source.groups,
         )
-        window = replace(signal, source=edge, shape=state.build.tensor(edge).shape)
-    rows = [part.transpose(0, 2, 3, 1).reshape(len(part), -1) for part in (integers, scale)]
-    product = _product(state, node, window, *rows, repeats=kernel[0] * kernel[1])
-    shape = (*window.shape[:2], len(integers))
-    return _with_bias(state, node, replace(product, shape=shape, layout=image_layout(shape)))
+        source = replace(source, edge=edge)
+    shape = rows, columns, outputs
+    return replace(product, source=source, shape=shape, layout=image_layout(shape))
 
 
 def lower_max_pool(state: Import, node: Any) -> Signal:
     """``MaxPool``: the largest word, once the words of falling channels are negated."""
     given = attributes(node)
-    signal = state.rising(_feature_map(state, node), node)
-    kernel, stride, padding = _window(node, signal.shape, tuple(given["kernel_shape"]))
-    leftover = [(size - k) % s for size, k, s in zip(signal.shape, kernel, stride, strict=False)]
-    if any(padding) or (given.get("ceil_mode", 0) and any(leftover)):
+    signal = state.rising(feature_map(state, node), node)
+    window = windows_of(node, signal.shape, tuple(given["kernel_shape"]))
+    sizes = [size + sum(window.padding[axis::2]) for axis, size in enumerate(signal.shape[:2])]
+    leftover = [(size - k) % s for size, k, s in zip(sizes, window.kernel, window.stride, strict=True)]
+    if given.get("ceil_mode", 0) and any(leftover):
         raise UnsupportedModel(
-            f"{node_label(node)}: MaxPool with padding {padding} and ceil_mode {given.get('ceil_mode', 0)}; only whole "
-            "windows inside the map are supported"
+            f"{node_label(node)}: MaxPool with ceil_mode 1 and {leftover} rows and columns left over; only whole "
+            "windows are supported: pad the map instead"
         )
-    edge = state.build.max_pool(state.name(node), signal.edge, kernel, stride)
+    edge = state.build.max_pool(state.name(node), signal.edge, window.kernel, window.stride, window.padding)
     shape = state.build.tensor(edge).shape
     return replace(signal, source=edge, shape=shape, layout=image_layout((shape[0], shape[1], shape[2])))
 
@@ -145,17 +186,25 @@ def _ordered(state: Import, node: Any, signal: Signal) -> Signal:
 
 
 def _product(
-    state: Import, node: Any, signal: Signal, integers: Integers, scale: npt.NDArray[Any], *, repeats: int
+    state: Import,
+    node: Any,
+    signal: Signal,
+    integers: Integers,
+    scale: npt.NDArray[Any],
+    *,
+    repeats: int = 1,
+    groups: int = 1,
 ) -> Signal:
-    """The product of a signal, which means s * (q + o), by integer rows of a scale each."""
+    """The product of a signal, which means s * (q + o), by integer rows of a scale each; channels recur in a row."""
     label = node_label(node)
     signal = state.placed(signal, node)
     line = signal.meaning.line()
     if line is None:
         raise UnsupportedModel(f"{label}: a rectifier or clamp reaches it unquantized; quantize the activation first")
-    columns = integers.shape[1] // repeats
-    slope, offset = (np.tile(np.broadcast_to(part, (columns,)), repeats) for part in line)
-    if np.any(np.abs(slope) != np.abs(slope[0])):
+    slope, offset = (
+        _of_rows(np.broadcast_to(part, (signal.channels,)), len(integers), groups, repeats) for part in line
+    )
+    if np.any(np.abs(slope) != np.abs(slope[0, 0])):
         raise UnsupportedModel(
             f"{label}: its input has a scale of its own in each channel; use one scale for all channels"
         )
@@ -165,12 +214,16 @@ def _product(
         )
     weights = integers * np.sign(slope).astype(np.int64)
     meaning = Meaning(
-        scale=abs(slope[0]) * scale[:, 0].astype(np.float64),
+        scale=abs(slope[0, 0]) * scale[:, 0].astype(np.float64),
         offset=(weights * offset).sum(axis=1) if np.any(offset) else np.zeros(1),
     )
-    return replace(
-        signal, source=MatrixProduct(name=state.name(node), edge=signal.edge, weights=weights), meaning=meaning
-    )
+    source = MatrixProduct(name=state.name(node), edge=signal.edge, weights=weights, groups=groups)
+    return replace(signal, source=source, meaning=meaning)
+
+
+def _of_rows(channels: npt.NDArray[Any], outputs: int, groups: int, repeats: int) -> npt.NDArray[Any]:
+    """What each row of weights (outputs, channels / groups * repeats) meets, of one value a channel."""
+    return np.tile(np.repeat(channels.reshape(groups, -1), outputs // groups, axis=0), repeats)
 
 
 def _with_bias(state: Import, node: Any, signal: Signal) -> Signal:
@@ -182,7 +235,14 @@ def _with_bias(state: Import, node: Any, signal: Signal) -> Signal:
     return replace(signal, meaning=signal.meaning.then(add(operand)))
 
 
-def _feature_map(state: Import, node: Any) -> Signal:
+def feature_map(state: Import, node: Any) -> Signal:
+    """The signal that is a node's first operand, which must be a feature map.
+
+    Raises
+    ------
+    UnsupportedModel
+        If it is not.
+    """
     signal = state.activation(node)
     if not signal.is_feature_map:
         raise UnsupportedModel(
@@ -192,10 +252,8 @@ def _feature_map(state: Import, node: Any) -> Signal:
     return signal
 
 
-def _window(
-    node: Any, shape: tuple[int, ...], kernel: tuple[int, ...]
-) -> tuple[tuple[int, int], tuple[int, int], Padding]:
-    """Kernel, stride and padding (top, left, bottom, right) of a convolution or pooling."""
+def windows_of(node: Any, shape: tuple[int, ...], kernel: tuple[int, ...]) -> Window:
+    """The windows of a convolution or pooling, from its attributes."""
     given = attributes(node)
     if any(step != 1 for step in given.get("dilations", [1])):
         raise UnsupportedModel(f"{node_label(node)}: dilations {given['dilations']}; only 1 is supported")
@@ -209,7 +267,11 @@ def _window(
     elif mode not in ("NOTSET", "VALID"):
         raise UnsupportedModel(f"{node_label(node)}: auto_pad {mode!r}; state the padding in pads")
     top, left, bottom, right = map(int, pads)
-    return (int(kernel[0]), int(kernel[1])), (int(stride[0]), int(stride[1])), (top, left, bottom, right)
+    return Window(
+        kernel=(int(kernel[0]), int(kernel[1])),
+        stride=(int(stride[0]), int(stride[1])),
+        padding=(top, left, bottom, right),
+    )
 
 
 def _zero_word(state: Import, node: Any, signal: Signal) -> int:

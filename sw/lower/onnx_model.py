@@ -19,7 +19,9 @@ from onnx.reference import ReferenceEvaluator
 from karui.sw.numerics import BIPOLAR, NumberFormat, signed, unsigned
 
 Array = npt.NDArray[Any]
-Dialect = Literal["QONNX", "FINN-ONNX"]
+Dialect = Literal["QONNX", "FINN-ONNX", "integer ONNX"]
+
+INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
 
 
 class UnsupportedModel(ValueError):
@@ -66,21 +68,24 @@ class OnnxModel:
 
     @property
     def dialect(self) -> Dialect:
-        """QONNX if it has quantizer nodes, FINN-ONNX if it has thresholds or integer annotations.
+        """QONNX if it has quantizer nodes, FINN-ONNX thresholds or integer annotations, else ONNX's integer operators.
 
         Raises
         ------
         UnsupportedModel
-            If it has neither.
+            If it has none of these.
         """
         kinds = {node.op_type for node in self.graph.node}
         if kinds & {"Quant", "IntQuant", "BipolarQuant"}:
             return "QONNX"
         if "MultiThreshold" in kinds or any(number_format is not None for number_format in self._annotations.values()):
             return "FINN-ONNX"
+        if kinds & set(INTEGER_OPERATORS):
+            return "integer ONNX"
         raise UnsupportedModel(
             f"{self.source} is of neither dialect: it has no Quant or BipolarQuant node (QONNX) and no MultiThreshold "
-            "node or integer finn_datatype annotation (FINN-ONNX); quantize the network and export it as QONNX"
+            "node or integer finn_datatype annotation (FINN-ONNX), nor an integer operator such as QLinearConv; "
+            "quantize the network and export it as QONNX"
         )
 
     def datatype(self, tensor: str) -> NumberFormat | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from karui.sw.lower.onnx_constants import constant_of, quantizer_of
+from karui.sw.lower.onnx_integer import lower_integer_convolution, lower_integer_matrix_product
 from karui.sw.lower.onnx_linear import lower_arg_max, lower_convolution, lower_matrix_product, lower_max_pool
 from karui.sw.lower.onnx_model import UnsupportedModel, attributes, node_label
 from karui.sw.lower.onnx_signal import Import, Signal
@@ -173,6 +174,7 @@ _OPERATIONS: dict[str, Operation] = {
     "Cast": _cast,
     "Clip": _clip,
     "Conv": lower_convolution,
+    "ConvInteger": lower_integer_convolution,
     "Div": _arithmetic(divide, None),
     "Dropout": _same,
     "Flatten": _rearrange,
@@ -181,9 +183,12 @@ _OPERATIONS: dict[str, Operation] = {
     "IntQuant": _quant,
     "LeakyRelu": _relu,
     "MatMul": lower_matrix_product,
+    "MatMulInteger": lower_integer_matrix_product,
     "MaxPool": lower_max_pool,
     "Mul": _arithmetic(multiply, multiply),
     "MultiThreshold": _multi_threshold,
+    "QLinearConv": lower_integer_convolution,
+    "QLinearMatMul": lower_integer_matrix_product,
     "Quant": _quant,
     "Relu": _relu,
     "Reshape": _rearrange,

@@ -13,21 +13,53 @@ from karui.sw.ir import GraphBuilder, accumulator_range
 from karui.sw.lower.onnx_model import ModelConstant, OnnxModel, UnsupportedModel, attributes, node_label
 from karui.sw.lower.quantizer import Quantizer
 from karui.sw.lower.real_meaning import Floats, Integers, Meaning
-from karui.sw.lower.step_function import ladder
+from karui.sw.lower.step_function import StepFunction, ladder
 from karui.sw.numerics import NumberFormat, format_for_range
 
 # A ladder of more levels than this (per channel) is no sensible hardware.
 _MOST_BITS = 10
 
 
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Where a convolution's or a pooling's windows lie: kernel, stride, and padding (top, left, bottom, right)."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+
+    @property
+    def is_pixel(self) -> bool:
+        """Whether each window is one pixel, in order."""
+        return self.kernel == (1, 1) and self.stride == (1, 1) and not any(self.padding)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MatrixProduct:
-    """A matrix-vector product that is not yet in the graph: rows may still be negated, a bias be added."""
+    """A product that is not yet in the graph: rows may still be negated, a bias be added.
+
+    Parameters
+    ----------
+    name : str
+        Of its node.
+    edge : str
+        What is multiplied.
+    weights : ndarray of int64, shape (M, K / groups)
+        One row an output.
+    bias : ndarray of int64, shape (M,), optional
+        Added to the sums.
+    groups : int
+        Of the rows, as of a `karui.sw.ir.MatrixVector`.
+    depthwise : (Window, int or None), optional
+        Of a depthwise convolution: its windows on the feature map `edge`, and the word that it pads with.
+    """
 
     name: str
     edge: str
     weights: Integers
     bias: Integers | None = None
+    groups: int = 1
+    depthwise: tuple[Window, int | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,13 +220,16 @@ class Import:
         def level(words: Integers) -> Integers:
             return (quantizer.words(meaning.evaluate(words)) - output.minimum) // step
 
+        return self.stepped(replace(signal, meaning=quantizer.meaning), level, output, node)
+
+    def stepped(self, signal: Signal, level: StepFunction, output: NumberFormat, node: Any) -> Signal:
+        """A signal in the graph through a nondecreasing step function of its words; its meaning is already the new."""
         low, high = self.reach(signal.edge)
         thresholds = ladder(level, low=low, high=high, channels=signal.channels, levels=output.levels).thresholds
         if np.all(thresholds == thresholds[:1]):
             thresholds = thresholds[:1]
         if is_identity(thresholds, self.build.tensor(signal.edge).number_format, output):
-            return replace(signal, meaning=quantizer.meaning)
-        signal = replace(signal, meaning=quantizer.meaning)
+            return signal
         # One threshold for all elements of a vector: flattened first, more than a pixel's channels can pass at a time.
         if len(thresholds) == 1 and signal.layout.ndim == 2:
             signal = self.flat(signal, node)
@@ -214,10 +249,24 @@ class Import:
             name = self.name(node, f".{product.name}") if again else product.name
             weights = product.weights * signs[:, None]
             bias = None if product.bias is None else product.bias * signs
-            edge = self.build.matrix_vector(name, product.edge, weights, bias)
+            edge = self._add_product(name, product, weights, bias)
             self._reach[edge] = accumulator_range(weights, self.build.tensor(product.edge).number_format, bias)
             self._placed[key] = edge
         return self._placed[key]
+
+    def _add_product(self, name: str, product: MatrixProduct, weights: Integers, bias: Integers | None) -> str:
+        if product.depthwise is None:
+            return self.build.matrix_vector(name, product.edge, weights, bias, groups=product.groups)
+        window, pad_value = product.depthwise
+        return self.build.depthwise_conv(
+            name,
+            product.edge,
+            weights.T.reshape(*window.kernel, -1),
+            stride=window.stride,
+            padding=window.padding,
+            pad_value=pad_value,
+            bias=bias,
+        )
 
     def _quantized_input(self, signal: Signal, quantizer: Quantizer, node: Any) -> Signal:
         """The integers of the quantizer are the graph's input: quantizing is then the host's part."""

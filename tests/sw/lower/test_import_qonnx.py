@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from karui.sw.golden import evaluate
+from karui.sw.ir import DepthwiseConv, SlidingWindow
 from karui.sw.lower.from_qonnx import from_onnx, import_onnx
 from karui.sw.lower.onnx_model import UnsupportedModel
 from karui.sw.numerics import BIPOLAR, signed, unsigned
@@ -230,4 +231,26 @@ def test_random_convolutions_agree_in_every_tensor(seed: int, execute: Execute, 
     elements = imported.output.layout.size
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = elements
     reference = execute(model, frames * 0.5)
+    assert compare(imported, frames.transpose(0, 2, 3, 1), reference, write.last) == 2
+
+
+@pytest.mark.parametrize(("groups", "inputs", "outputs"), [(2, 2, 3), (4, 1, 1), (3, 1, 2)])
+def test_grouped_convolutions_agree_in_every_tensor(
+    groups: int, inputs: int, outputs: int, execute: Execute, compare: Compare
+) -> None:
+    write, channels = NetworkWriter(groups), groups * inputs
+    write.append("Quant", *(write.constant(value) for value in (0.5, 2, 4)), signed=1, narrow=0, rounding_mode="ROUND")
+    write.append("Mul", write.constant(write.rng.choice([-1, 1], (1, channels, 1, 1))))
+    write.append("Conv", write.weight((groups * outputs, inputs, 3, 2), 3), group=groups, pads=[1, 0, 1, 1])
+    write.append("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    write.batch_norm(groups * outputs)
+    write.activation()
+    write.append("Flatten")
+    model = write.model((channels, 7, 6), (groups * outputs * 4 * 3,), TensorProto.FLOAT)
+    imported = import_onnx(model)
+    kinds = {type(node.op) for node in imported.graph.nodes}
+    assert (DepthwiseConv if inputs == outputs == 1 else SlidingWindow) in kinds
+    frames = write.rng.integers(-8, 8, (6, channels, 7, 6))
+    reference = execute(model, (frames - 2) * 0.5)
+    assert len(np.unique(reference[write.last])) > 1
     assert compare(imported, frames.transpose(0, 2, 3, 1), reference, write.last) == 2

@@ -79,7 +79,7 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     ),
     "groups": (
         lambda: model_of([INPUT, CONV_WEIGHT, node("Conv", "q", "cq", group=2)], IMAGE),
-        "node my_Conv: group 2; only convolutions of one group",
+        r"node my_Conv: weights of shape \(2, 1, 3, 3\) in 2 groups do not fit 1 channels",
     ),
     "dilation": (
         lambda: model_of([INPUT, CONV_WEIGHT, node("Conv", "q", "cq", dilations=[2, 2])], IMAGE),
@@ -96,9 +96,9 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
         ),
         "node my_Conv: it pads with 0.0, which no word of its bipolar input stands for; pad nothing, or quantize",
     ),
-    "padded pool": (
-        lambda: model_of([INPUT, node("MaxPool", "q", kernel_shape=[2, 2], pads=[1] * 4)], IMAGE),
-        r"node my_MaxPool: MaxPool with padding \(1, 1, 1, 1\) and ceil_mode 0; only whole windows",
+    "ceiling pool": (
+        lambda: model_of([INPUT, node("MaxPool", "q", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)], IMAGE),
+        r"node my_MaxPool: MaxPool with ceil_mode 1 and \[1, 1\] rows and columns left over; only whole windows",
     ),
     "not monotone": (
         lambda: model_of([INPUT, node("LeakyRelu", "q", to="r", alpha=-0.5), quant("r", "y")]),
