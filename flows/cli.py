@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from karui.flows import run_stages
 from karui.flows.bench.benchmark import BenchmarkMissed
 from karui.flows.build_folder import BuildError, BuildFolder
 from karui.flows.compare import ComparisonFailed, compare_files
+from karui.flows.counting import count_network, parse_image, parse_ratio, show, show_networks, to_json
 from karui.flows.progress import console, error_console
 from karui.flows.recipe import find_recipe, recipe_names
 from karui.flows.report.results import find_checkout, keep, update_readme
@@ -184,6 +186,33 @@ def table() -> None:
     checkout = find_checkout(Path.cwd())
     changed = update_readme(checkout)
     console.print(f"{checkout / 'README.md'}: {'table written' if changed else 'table was up to date'}")
+
+
+@app.command("count")
+def count_(
+    network: Annotated[
+        str | None, typer.Argument(help="Network, recipe or recipe file; without one the networks are listed.")
+    ] = None,
+    image: Annotated[str | None, typer.Option("--image", help="224, 240x320 (height x width) or 1x28x28.")] = None,
+    classes: Annotated[int | None, typer.Option("--classes", help="Number of classes.")] = None,
+    alpha: Annotated[str | None, typer.Option("--alpha", help="Width multiplier, for example 0.75.")] = None,
+    rho: Annotated[str | None, typer.Option("--rho", help="Resolution multiplier, for example 6/7.")] = None,
+    groups: Annotated[int | None, typer.Option("--groups", help="Groups of ShuffleNet's pointwise layers.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
+) -> None:
+    """Count parameters and multiply-accumulates by layer, beside what the papers' formulas predict."""
+    if network is None:
+        show_networks()
+        return
+    changes: dict[str, Any] = {"classes": classes, "groups": groups}
+    changes["image"] = None if image is None else parse_image(image, network)
+    changes["alpha"] = None if alpha is None else parse_ratio("--alpha", alpha)
+    changes["rho"] = None if rho is None else parse_ratio("--rho", rho)
+    counted = count_network(network, {name: value for name, value in changes.items() if value is not None})
+    if json_:
+        typer.echo(json.dumps(to_json(counted), indent=2))
+    else:
+        show(counted)
 
 
 @app.command()

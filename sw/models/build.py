@@ -66,3 +66,14 @@ def build_model(config: ModelConfig) -> nn.Sequential:
 def family_of(config: ModelConfig) -> str:
     """Return the `family` key of a configuration."""
     return next(name for name, cls in FAMILIES.items() if cls is type(config))
+
+
+def input_shape(config: ModelConfig) -> tuple[int, ...]:
+    """Return the shape of an input: channels, height, width, or the length of a vector."""
+    match config:
+        case BinaryMLPConfig() | BinaryConnectConfig():
+            return (config.in_features,)
+        case MobileNetConfig() | MobileNetV2Config():
+            return config.input_image
+        case _:
+            return config.image

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from karui.sw.models.blocks import Blocks
-from karui.sw.models.build import LightConfig, build_model
+from karui.sw.models.build import LightConfig, build_model, input_shape
 from karui.sw.models.catalog import NETWORKS, SMALL
 from karui.sw.models.count import NetworkCount, UncountableLayer, count
 from karui.sw.models.factorization import factorizations, multiplier_prediction
@@ -43,9 +43,8 @@ TABLE: list[tuple[LightConfig, int, int]] = [
 
 
 def counted(config: LightConfig) -> NetworkCount:
-    image = config.input_image if isinstance(config, MobileNetConfig) else config.image
     with torch.device("meta"):
-        return count(build_model(config), image)
+        return count(build_model(config), input_shape(config))
 
 
 @pytest.mark.parametrize(("config", "parameters", "macs"), TABLE)
