@@ -57,6 +57,54 @@ class PretrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LimitedPrecisionConfig:
+    """Words that hold the weights between two steps of the optimizer, see `karui.sw.train.limited_precision`.
+
+    Parameters
+    ----------
+    bits
+        Width of a word, 2 to 16.
+    rounding
+        ``stochastic`` (Gupta et al. 2015) or ``nearest``.
+    scale
+        ``dynamic``: a power of two a tensor that follows its values (Courbariaux et al. 2014); ``static``: the same for
+        all tensors and steps.
+    integer_bits
+        Bits left of the binary point with a static scale, the sign among them: weights from ``-2**(integer_bits - 1)``.
+    """
+
+    bits: int
+    rounding: Literal["stochastic", "nearest"] = "stochastic"
+    scale: Literal["dynamic", "static"] = "dynamic"
+    integer_bits: int = 1
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 16:
+            raise ValueError(f"bits of limited_precision must be 2 to 16, not {self.bits}")
+        if self.rounding not in ("stochastic", "nearest"):
+            raise ValueError(f'rounding must be "stochastic" or "nearest", not {self.rounding!r}')
+        if self.scale not in ("dynamic", "static"):
+            raise ValueError(f'scale must be "dynamic" or "static", not {self.scale!r}')
+        if not -8 <= self.integer_bits <= 8:
+            raise ValueError(f"integer_bits must be -8 to 8, not {self.integer_bits}")
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether rounding is stochastic."""
+        return self.rounding == "stochastic"
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether each tensor has a scale of its own."""
+        return self.scale == "dynamic"
+
+    @property
+    def static_fraction(self) -> int:
+        """n of the steps 2**-n of a static scale."""
+        return self.bits - self.integer_bits
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Optimization with a learning rate that falls from `learning_rate` to `final_learning_rate` along half a cosine.
 
@@ -88,6 +136,8 @@ class TrainConfig:
         Teacher; requires the loss ``cross_entropy``.
     pretrain
         Float phase, for the families with a `precision`.
+    limited_precision
+        Words for the weights between two steps; in floating point unless given.
     """
 
     epochs: int
@@ -103,6 +153,7 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     distillation: DistillationConfig | None = None
     pretrain: PretrainConfig | None = None
+    limited_precision: LimitedPrecisionConfig | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "threads"):

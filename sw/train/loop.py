@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from karui.sw.nn.binary_weight import clamp_latent_weights
 from karui.sw.train.augment import augment
 from karui.sw.train.config import TrainConfig
+from karui.sw.train.limited_precision import round_stored_weights
 from karui.sw.train.loss import Teacher, training_loss
 from karui.sw.train.optimizer import build_optimizer
 from karui.sw.train.state import load_state, save_state
@@ -101,6 +102,8 @@ def _train_epoch(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         clamp_latent_weights(model)
+        if config.limited_precision is not None:
+            round_stored_weights(model, config.limited_precision)
         total_loss += loss.item() * len(chosen)
         correct += int((logits.argmax(1) == batch_labels).sum())
         seen += len(chosen)
