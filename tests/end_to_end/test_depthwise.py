@@ -5,10 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from karui.flows.synthesize import find_device
+from karui.flows.synthesize.block_ram_register import absorb_output_registers
+from karui.flows.synthesize.yosys import map_netlist, write_netlist
 from karui.hw.accelerator import Accelerator
 from karui.hw.design_folder import write_design
-from karui.hw.folding import fold_for_interval
+from karui.hw.estimate import Fold
+from karui.hw.folding import Folding, fold_for_interval
 from karui.hw.stages import stages
+from karui.sim.netlist import ecp5_models, write_netlist_design
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sw.golden import evaluate
@@ -67,3 +72,41 @@ def test_separable_convolutions_are_bit_exact_and_as_fast_as_predicted(
         if mode is BackPressure.NONE:
             measured = (result.initiation_interval, result.latency)
             assert measured == (accelerator.predicted.initiation_interval, accelerator.predicted.latency)
+
+
+def test_netlist_of_a_depthwise_convolution(tmp_path: Path) -> None:
+    """Block RAMs, distributed RAM and multipliers as Yosys maps them, with block RAM output registers absorbed."""
+    rng = np.random.default_rng(5)
+    build = GraphBuilder("depthwise")
+    edge = build.input("pixels", (5, 12, 8), unsigned(4))
+    weights = rng.integers(-8, 8, (3, 3, 8))
+    graph = build.finish(
+        build.depthwise_conv(
+            "depthwise", edge, weights, stride=(1, 1), padding=(1, 1, 1, 1), pad_value=0, bias=rng.integers(-9, 9, 8)
+        )
+    )
+    accelerator = Accelerator(graph=graph, folding=Folding(folds={"depthwise": Fold(simd=9, pe=2)}))
+    manifest = write_design(accelerator, tmp_path)
+    mapped = tmp_path / "mapped"
+    mapped.mkdir()
+    netlist = map_netlist(
+        [tmp_path / source for source in manifest.sources],
+        top=manifest.top,
+        clock=manifest.clock,
+        device=find_device("ecp5-85f-8"),
+        folder=mapped,
+    )
+    absorb_output_registers(netlist.design)
+    kinds = [cell["type"] for cell in netlist.design["cells"].values()]
+    assert kinds.count("MULT18X18D") == 18
+    write_netlist(netlist, mapped)
+    write_netlist_design(tmp_path, mapped / "netlist.v", tmp_path / "netlist")
+    frames = rng.integers(0, 16, (10, 5, 12, 8))
+    for mode in (BackPressure.NONE, BackPressure.RANDOM):
+        result = run_regression(
+            tmp_path / "netlist", frames, evaluate(graph, frames), back_pressure=mode, libraries=ecp5_models()
+        )
+        assert result.passed, result.failure()
+        if mode is BackPressure.NONE:
+            assert result.initiation_interval == accelerator.predicted.initiation_interval
+            assert result.latency == accelerator.predicted.latency
