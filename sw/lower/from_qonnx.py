@@ -17,6 +17,7 @@ from karui.sw.lower.onnx_model import Dialect, OnnxModel, UnsupportedModel, read
 from karui.sw.lower.onnx_operations import lower_node
 from karui.sw.lower.onnx_signal import Import, Signal, image_layout
 from karui.sw.lower.real_meaning import Meaning, plain
+from karui.sw.lower.requantize_from_ladder import requantize_from_ladder
 from karui.sw.numerics import NumberFormat, signed, unsigned
 
 _INPUT_TYPES: dict[int, NumberFormat | None] = {
@@ -78,7 +79,7 @@ def import_onnx(
         raise UnsupportedModel(f"{source.source}: its output {source.output_name!r} does not depend on its input")
     output = state.placed(last, source.nodes[-1])
     return ImportedNetwork(
-        graph=state.build.finish(output.edge, classes=classes),
+        graph=requantize_from_ladder(state.build.finish(output.edge, classes=classes)),
         dialect=dialect,
         input=state.input_signal(source.input.name),
         output=output,
@@ -96,7 +97,8 @@ def from_onnx(
     """The integer graph of a network in QONNX, FINN-ONNX or ONNX's integer operators.
 
     Scales, biases, batch norms and activations between two quantizers become integer thresholds, read off the model's
-    own float32 arithmetic at integers of the accumulator; rows whose step falls have their weights negated.
+    own float32 arithmetic at integers of the accumulator, or a multiplication and a shift where these pass every one of
+    the thresholds; rows whose step falls have their weights negated.
 
     Parameters
     ----------

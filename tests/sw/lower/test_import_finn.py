@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from karui.sw.golden import evaluate
-from karui.sw.ir import ArgMax, Flatten, MatrixVector, Threshold
+from karui.sw.ir import ArgMax, Flatten, MatrixVector, Requantize, Threshold
 from karui.sw.lower.from_qonnx import import_onnx
 from karui.sw.numerics import BIPOLAR, unsigned
 
@@ -210,7 +210,7 @@ def test_only_thresholds_that_change_nothing_are_left_out() -> None:
         node = helper.make_node("MultiThreshold", ["x", name], ["y"], domain="finn.custom_op.general")
         product = helper.make_node("MatMul", ["y", "w"], ["z"])
         graph = import_onnx(step_network([node, product], "z", (3,), w=np.ones((3, 1)), **{name: ladders[name]})).graph
-        assert sum(isinstance(made.op, Threshold) for made in graph.nodes) == kept
+        assert sum(isinstance(made.op, Threshold | Requantize) for made in graph.nodes) == kept
         words = every_word(3)
         levels = (words[..., None] >= ladders[name]).sum(axis=-1)
         np.testing.assert_array_equal(evaluate(graph, words)[:, 0], levels.sum(axis=1))
