@@ -25,7 +25,9 @@ import numpy as np
 
 from karui.hw.deep_fifo import DeepFifoConfig, least_depth, leaves_memory
 from karui.hw.engines import Engine, JoinConfig, StreamConfig
+from karui.hw.estimate import Resources, memory_cost
 from karui.hw.fork import ForkConfig
+from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS
 from karui.hw.stages import Stage, readers
 from karui.hw.stream import FIFO_LATENCY
 from karui.hw.timing import Cycles, JoinSchedule, Schedule, consecutive
@@ -201,6 +203,11 @@ class Dataflow:
             for link, writes in self.paced.writes.items()
         }
 
+    @property
+    def cost(self) -> Resources:
+        """Estimated cells of the FIFOs."""
+        return sum((fifo_cost(fifo) for fifo in self.fifos.values()), start=Resources())
+
     def run(self, arrivals: Cycles, fifos: Mapping[Link, DeepFifoConfig] | None = None) -> Run:
         """Cycles of all transfers.
 
@@ -212,6 +219,12 @@ class Dataflow:
             The FIFOs; they never fill unless given.
         """
         return _Walk(self, fifos or {}).run(arrivals)
+
+
+def fifo_cost(fifo: DeepFifoConfig) -> Resources:
+    """Estimated cells of a FIFO: its memory and its counters."""
+    words = memory_cost(fifo.stored_words, fifo.lanes * fifo.element.bits, distributed=DISTRIBUTED_RAM_WORDS)
+    return words + Resources(luts=10 + 5 * fifo.stored_words.bit_length())
 
 
 class _Walk:

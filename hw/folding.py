@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from karui.hw.dataflow import Dataflow
+from karui.hw.engines import engine
 from karui.hw.estimate import Fold, Resources, cost, cycles, multipliers
 from karui.hw.stages import Stage
 from karui.sw.ir import DepthwiseConv, MatrixVector, SlidingWindow
@@ -139,7 +141,8 @@ def fold_for_budget(pipeline: Sequence[Stage], budget: Resources) -> Folding:
     reachable = [interval for interval in intervals if interval >= _least_interval(pipeline)]
     for interval in reachable:
         folding = fold_for_interval(pipeline, interval)
-        if total_cost(pipeline, folding).fits(budget):
+        # FIFOs take longer to count than engines.
+        if engines_cost(pipeline, folding).fits(budget) and total_cost(pipeline, folding).fits(budget):
             return folding
     smallest = total_cost(pipeline, fold_for_interval(pipeline, reachable[-1]))
     raise FoldingError(
@@ -150,6 +153,13 @@ def fold_for_budget(pipeline: Sequence[Stage], budget: Resources) -> Folding:
 
 
 def total_cost(pipeline: Sequence[Stage], folding: Folding) -> Resources:
+    """Estimated cells of all stages, and of the FIFOs where streams join."""
+    folded = tuple(engine(stage.op, stage, folding.folds[stage.name]) for stage in pipeline)
+    flow = Dataflow(graph=pipeline[0].graph, stages=tuple(pipeline), engines=folded)
+    return engines_cost(pipeline, folding) + flow.cost
+
+
+def engines_cost(pipeline: Sequence[Stage], folding: Folding) -> Resources:
     """Estimated cells of all stages."""
     return sum((cost(stage.op, stage, folding.folds[stage.name]) for stage in pipeline), start=Resources())
 

@@ -1,0 +1,145 @@
+"""Graphs whose streams fork and join, through generator and Verilator: words, cycles, depths of FIFOs, deadlock."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from karui.hw.accelerator import Accelerator
+from karui.hw.design_folder import write_design
+from karui.hw.folding import fold_for_interval
+from karui.hw.stages import stages
+from karui.sim.regression import run_regression
+from karui.sim.results import BackPressure, RegressionResult
+from karui.sw.golden import evaluate
+from karui.sw.ir import Graph, GraphBuilder
+from karui.sw.numerics import unsigned
+
+PIXEL = unsigned(4)
+FRAMES = 10
+
+
+class Network(GraphBuilder):
+    """Builds convolutions with random weights whose results are 4 bits again."""
+
+    def __init__(self, name: str, size: int, channels: int) -> None:
+        super().__init__(name)
+        self.rng = np.random.default_rng(len(name))
+        self.pixels = self.input("pixels", (size, size, channels), PIXEL)
+
+    def conv(self, name: str, edge: str, channels: int, kernel: int, *, stride: int = 1) -> str:
+        if kernel > 1 or stride > 1:
+            padding = (kernel // 2,) * 4
+            edge = self.sliding_window(
+                f"{name}.window",
+                edge,
+                (kernel, kernel),
+                stride=(stride, stride),
+                padding=padding,
+                pad_value=0 if any(padding) else None,
+            )
+        columns = self.tensor(edge).shape[-1]
+        edge = self.matrix_vector(name, edge, self.rng.choice([-1, 1], (channels, columns)))
+        shift = int(np.log2(columns)) // 2 + 1
+        return self.requantize(f"{name}.fire", edge, np.array([1]), np.array([0]), shift=shift, output=PIXEL)
+
+
+def residual() -> Graph:
+    build = Network("residual", 10, 8)
+    edge = build.conv("second", build.conv("first", build.pixels, 8, 3), 8, 3)
+    return build.finish(build.add("sum", build.pixels, edge))
+
+
+def strided() -> Graph:
+    build = Network("strided", 10, 4)
+    stem = build.conv("stem", build.pixels, 8, 3)
+    edge = build.conv("second", build.conv("first", stem, 12, 3, stride=2), 12, 3)
+    edge = build.add("sum", build.conv("shortcut", stem, 12, 1, stride=2), edge, shifts=(1, 0))
+    return build.finish(build.conv("last", edge, 4, 1))
+
+
+def inception() -> Graph:
+    build = Network("inception", 8, 8)
+    one = build.conv("one", build.pixels, 8, 1)
+    three = build.conv("three", build.conv("three.reduce", build.pixels, 4, 1), 8, 3)
+    five = build.conv("five", build.conv("five.reduce", build.pixels, 4, 1), 4, 5)
+    pool = build.conv("pool", build.pixels, 4, 1)
+    return build.finish(build.concat("all", one, three, five, pool))
+
+
+def shuffled() -> Graph:
+    build = Network("shuffled", 8, 8)
+    edge = build.concat("both", build.pixels, build.conv("branch", build.pixels, 8, 3))
+    edge = build.channel_shuffle("mix", edge, 2)
+    return build.finish(build.conv("last", edge, 6, 1))
+
+
+def tapped() -> Graph:
+    """A result that leaves and is read again: forks in a row, a join of a join, a flattened operand."""
+    build = Network("tapped", 6, 4)
+    first = build.conv("first", build.pixels, 4, 3)
+    second = build.conv("second", first, 4, 3)
+    edge = build.add("inner", first, second)
+    edge = build.add("outer", build.flatten("flat", build.pixels), build.flatten("flat.inner", edge))
+    return build.finish(edge)
+
+
+CASES = [(residual, 1500), (residual, 9000), (strided, 1500), (inception, 1700), (shuffled, 1200), (tapped, 1000)]
+
+
+def frames_of(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
+    frames = np.random.default_rng(1).integers(0, 16, (FRAMES, *graph.inputs[graph.input_name].shape))
+    expected = evaluate(graph, frames)
+    assert len(np.unique(expected)) > 8
+    return frames, expected
+
+
+def generate(graph: Graph, interval: int, folder: Path) -> Accelerator:
+    accelerator = Accelerator(graph=graph, folding=fold_for_interval(stages(graph), interval))
+    write_design(accelerator, folder)
+    return accelerator
+
+
+@pytest.mark.parametrize(("network", "interval"), CASES)
+def test_branches_are_bit_exact_and_as_fast_as_predicted(
+    network: Callable[[], Graph], interval: int, tmp_path: Path
+) -> None:
+    graph = network()
+    accelerator = generate(graph, interval, tmp_path)
+    frames, expected = frames_of(graph)
+    for mode in BackPressure:
+        result = run_regression(tmp_path, frames, expected, back_pressure=mode, seed=interval)
+        assert result.passed, result.failure()
+        if mode is BackPressure.NONE:
+            measured = (result.initiation_interval, result.latency)
+            assert measured == (accelerator.predicted.initiation_interval, accelerator.predicted.latency)
+
+
+def play_with_depth(network: Callable[[], Graph], interval: int, folder: Path, share: float) -> RegressionResult:
+    """Play a network whose deepest FIFO holds only a share of its words."""
+    graph = network()
+    accelerator = Accelerator(graph=graph, folding=fold_for_interval(stages(graph), interval))
+    fifos = accelerator.dataflow.fifos
+    deepest = max(fifos, key=lambda link: fifos[link].depth)
+    _ = accelerator.latency
+    fifos[deepest] = replace(fifos[deepest], depth=int(share * fifos[deepest].depth))
+    write_design(accelerator, folder)
+    return run_regression(folder, *frames_of(graph))
+
+
+@pytest.mark.parametrize(("network", "interval"), CASES)
+def test_a_shallower_fifo_is_too_slow(network: Callable[[], Graph], interval: int, tmp_path: Path) -> None:
+    graph = network()
+    accelerator = Accelerator(graph=graph, folding=fold_for_interval(stages(graph), interval))
+    result = play_with_depth(network, interval, tmp_path, 0.8)
+    stalled = "stalled" in result.failure()
+    assert stalled or result.initiation_interval.mean > accelerator.interval
+
+
+def test_a_fifo_far_too_shallow_is_a_deadlock_that_the_watchdog_names(tmp_path: Path) -> None:
+    result = play_with_depth(residual, 1500, tmp_path, 0.3)
+    assert not result.passed
+    assert "stalled: s_axis refuses beat" in result.failure()
+    assert "m_axis does not give beat 0 of frame 0" in result.failure()
