@@ -10,7 +10,7 @@ def test_the_code_of_the_document_runs(
     shared_vectors: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "import.md").read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 5
+    assert len(blocks) == 7
     monkeypatch.chdir(ROOT)
     names: dict[str, object] = {}
     for block in blocks:
