@@ -119,9 +119,12 @@ def _bias_on_sums(parameters: _Parameters, fraction: int, layer: nn.Module, name
     """The bias in units of the sums, which the inputs' fraction makes finer than the weights'."""
     if parameters.bias is None:
         return None
-    if fraction < 0:
-        raise UnsupportedLayer(f"{_layer(layer)} with a bias on inputs that are multiples of {2**-fraction}", name)
-    return parameters.bias << fraction
+    if fraction >= 0:
+        return parameters.bias << fraction
+    coarser = parameters.bias >> -fraction
+    if np.any(coarser << -fraction != parameters.bias):
+        raise UnsupportedLayer(f"{_layer(layer)} with a bias finer than its inputs, multiples of {2**-fraction},", name)
+    return coarser
 
 
 def _layer(layer: nn.Module) -> str:
