@@ -18,11 +18,11 @@ from karui.hw.accelerator import Accelerator
 from karui.hw.estimate import cost, cycles
 from karui.hw.stages import Stage
 from karui.sw.data.dataset import Dataset
-from karui.sw.data.datasets import load
 from karui.sw.lower.agreement import Agreement, compare_with_golden, to_graph_layout
 from karui.sw.lower.from_torch import Lowered, lower
 from karui.sw.numerics import format_for_range
 from karui.sw.train.checkpoint import load_checkpoint
+from karui.sw.train.data import load_data
 
 
 def run_compile(
@@ -60,7 +60,7 @@ def run_compile(
     started = time.monotonic()
     recipe = settings.load_recipe()
     model = load_checkpoint(folder.checkpoint).model
-    dataset = load(recipe.training.data.name, data_dir)
+    dataset = load_data(recipe.training, data_dir)
     lowered = lower(
         model,
         dataset.image_shape,

@@ -1,23 +1,20 @@
 """Training of a recipe from its seed to the network that ships."""
 
-import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from karui.sw.configuration import ConfigurationError
 from karui.sw.data.dataset import Dataset
-from karui.sw.data.datasets import load
 from karui.sw.models.binary_connect import BinaryConnectConfig
-from karui.sw.models.bnn import BinaryMLPConfig
 from karui.sw.models.build import LightConfig, build_model
 from karui.sw.models.teacher import build_teacher
 from karui.sw.train.batch_norm import reestimate_batch_norm
 from karui.sw.train.calibrate import calibrate
 from karui.sw.train.checkpoint import save_checkpoint
 from karui.sw.train.config import TrainConfig
+from karui.sw.train.data import load_data
 from karui.sw.train.evaluate import held_out_accuracy, tensors
 from karui.sw.train.loop import OnEpoch, train
 from karui.sw.train.phases import train_phases
@@ -76,8 +73,7 @@ def train_recipe(
     on_epoch, on_teacher_epoch, on_pretrain_epoch
         Called after every epoch of the network, of its teacher and of its float phase.
     """
-    dataset = load(recipe.data.name, data_dir)
-    check_shapes(recipe, dataset)
+    dataset = load_data(recipe, data_dir)
     images, labels = tensors(dataset.train_images, dataset.train_labels)
     trainable = recipe.model
     if isinstance(trainable, LightConfig):
@@ -106,29 +102,6 @@ def train_recipe(
             return _finish_binary_connect(recipe, model, trainable, dataset, images)
         accuracies = {"model": held_out_accuracy(model, dataset)}
         return TrainedRecipe(recipe=recipe, model=model, provenance=dataset.provenance, accuracies=accuracies)
-
-
-def check_shapes(recipe: TrainingRecipe, dataset: Dataset) -> None:
-    """Refuse a network whose input or output does not fit the data.
-
-    Raises
-    ------
-    ConfigurationError
-        Naming the key of the recipe's [model] section and the value that fits.
-    """
-    image, model = dataset.image_shape, recipe.model
-    key, value, fitting = (
-        ("in_features", model.in_features, math.prod(image))
-        if isinstance(model, BinaryMLPConfig | BinaryConnectConfig)
-        else ("image", list(model.image), list(image))
-    )
-    wrong = [(key, value, fitting), ("classes", model.classes, len(dataset.classes))]
-    for name, given, due in wrong:
-        if given != due:
-            raise ConfigurationError(
-                f"recipe {recipe.name}, [model]: {name} = {given} does not fit {dataset.name} (images of "
-                f"{' x '.join(map(str, image))}, {len(dataset.classes)} classes); set {name} = {due}"
-            )
 
 
 def save_trained(path: Path, trained: TrainedRecipe) -> None:
