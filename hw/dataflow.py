@@ -8,6 +8,8 @@ follows from the cycles of its words:
    full: in which cycle each word is written and read is then known. Every frame's cycles are those of the frame
    before it, plus T.
 2. With the most words that a FIFO then holds as its depth, nothing changes: that run is a legal one of the hardware.
+   So is the one in which the engines between a fork and a FIFO do their work later by as much as their own buffers
+   allow, in which the FIFO holds less: that one is taken.
 3. Streams with finite FIFOs are an event graph (every transfer waits for a maximum of earlier ones), in which no
    transfer comes later because another comes earlier. So with input as fast as it is taken, no frame is later than in
    that run: the interval is T. And since there is a run that never stops, the hardware cannot deadlock, whatever the
@@ -28,6 +30,7 @@ from karui.hw.engines import Engine, JoinConfig, StreamConfig
 from karui.hw.estimate import Resources, memory_cost
 from karui.hw.fork import ForkConfig
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS
+from karui.hw.slack import slack
 from karui.hw.stages import Stage, readers
 from karui.hw.stream import FIFO_LATENCY
 from karui.hw.timing import Cycles, JoinSchedule, Schedule, consecutive
@@ -89,11 +92,14 @@ class Run:
     ----------
     departures : mapping of str to ndarray of int64
         For each stream the cycles in which its sender offers it.
+    accepted : mapping of str to ndarray of int64
+        For each stage with one input the cycles in which it takes its beats.
     writes, reads : mapping of Link to ndarray of int64
         For each way to a join, the transfers into its FIFO and out of it.
     """
 
     departures: Mapping[str, Cycles]
+    accepted: Mapping[str, Cycles]
     writes: Mapping[Link, Cycles]
     reads: Mapping[Link, Cycles]
 
@@ -198,10 +204,27 @@ class Dataflow:
             link: DeepFifoConfig(
                 element=link.tensor.number_format,
                 lanes=link.lanes_out,
-                depth=least_depth(writes, self.paced.reads[link]),
+                depth=least_depth(writes + self._delay(link), self.paced.reads[link]),
             )
             for link, writes in self.paced.writes.items()
         }
+
+    def _delay(self, link: Link) -> int:
+        """Cycles by which the words for a FIFO may be late, since the engines in front of it hold what they come from.
+
+        From the last fork or join on, each engine may put off its work by as much as its input buffer allows; no word
+        may be so late that the join would wait for it.
+        """
+        sender = {stage.writes: (stage, engine) for stage, engine in zip(self.stages, self.engines, strict=True)}
+        late = 0
+        stream = link.stream
+        while stream in sender and stream not in self.forks and len(sender[stream][0].reads) == 1:
+            stage, engine = sender[stream]
+            late += slack(engine.config, self.paced.accepted[stage.name])
+            stream = stage.reads[0]
+        waits = self.paced.reads[link] - FIFO_LATENCY - self.paced.writes[link]
+        # Of the first frame the join may take the first words before it has to wait.
+        return min(late, int(waits[len(waits) // _FRAMES :].min()))
 
     @property
     def cost(self) -> Resources:
@@ -252,6 +275,7 @@ class _Walk:
     def _walk(self, arrivals: Cycles) -> Run | None:
         flow = self._flow
         departures: dict[str, Cycles] = {}
+        accepted: dict[str, Cycles] = {}
         ends: dict[Link, Cycles] = {}
         reads: dict[Link, Cycles] = {}
 
@@ -268,7 +292,9 @@ class _Walk:
             links = flow.inputs[stage.name]
             config = self._engines[stage.name].config
             if len(links) == 1:
-                send(stage.writes, self._schedule(config, ends[links[0]]).departures)
+                schedule = self._schedule(config, ends[links[0]])
+                accepted[stage.name] = schedule.accepted
+                send(stage.writes, schedule.departures)
                 continue
             joined = self._join(config, [ends[link] + FIFO_LATENCY for link in links])
             reads.update(zip(links, joined.accepted, strict=True))
@@ -276,7 +302,8 @@ class _Walk:
             if any(overflows):
                 return None
             send(stage.writes, joined.departures)
-        return Run(departures=departures, writes={link: ends[link] for link in reads}, reads=reads)
+        writes = {link: ends[link] for link in reads}
+        return Run(departures=departures, accepted=accepted, writes=writes, reads=reads)
 
     def _overflows(self, link: Link, writes: Cycles, reads: Cycles) -> bool:
         """Whether words come before there is room for them; keeps the cycles from which on there is."""

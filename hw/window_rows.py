@@ -172,6 +172,13 @@ class WindowsConfig:
         last_rows = starts.reshape(frames, -1)[:, -1]
         return int(last_rows[-1] - last_rows[-5] + 3) // 4
 
+    def makes_room(self, frames: int) -> Cycles:
+        """The row of windows whose end makes room for each stored row, -1 where there is room from the start."""
+        released = np.cumsum([row.released for row in self.window_rows] * frames)
+        found = np.searchsorted(released, np.arange(self.stored_rows * frames) - self.buffer_rows + 1)
+        found[: self.buffer_rows] = -1
+        return found
+
     def row_starts(self, arrivals: Cycles) -> tuple[Cycles, Cycles]:
         """The cycle in which each beat is accepted, and the one of the first step of each row of windows."""
         rows = self.window_rows
@@ -179,9 +186,7 @@ class WindowsConfig:
         released = np.cumsum([row.released for row in rows] * frames)
         held_first = released - np.tile([row.released for row in rows], frames)
         last_needed = held_first + np.tile([row.needed for row in rows], frames) - 1
-        # The row of windows whose end makes room for each stored row, -1 where there is room from the start.
-        makes_room = np.searchsorted(released, np.arange(self.stored_rows * frames) - self.buffer_rows + 1)
-        makes_room[: self.buffer_rows] = -1
+        makes_room = self.makes_room(frames)
 
         accepted = np.empty(len(arrivals), dtype=np.int64)
         complete: list[int] = []
