@@ -9,15 +9,13 @@ register, in the mapped netlist, where that is the same circuit:
 - the port has no clock enable and no reset: both would act on the output register in other ways than on a flip-flop.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from karui.flows.synthesize.flip_flop import Bit, Cell, loads_of, obstacle, tied
 from karui.flows.synthesize.result import Absorption
-
-_Cell = dict[str, Any]
-_Bit = int | str
 
 _WIDE = 36
 _HALF = 18
@@ -30,7 +28,7 @@ class _ReadPort:
     letter: str
     halves: str
 
-    def data(self, memory: _Cell) -> Iterator[tuple[str, _Bit]]:
+    def data(self, memory: Cell) -> Iterator[tuple[str, Bit]]:
         """Names of the connected data pins and the bits they drive."""
         for half in self.halves:
             for index in range(_HALF):
@@ -52,8 +50,8 @@ def absorb_output_registers(module: dict[str, Any]) -> Absorption:
     Absorption
         What was moved, and why the other read ports in use were not.
     """
-    cells: dict[str, _Cell] = module["cells"]
-    loads = _loads(module)
+    cells: dict[str, Cell] = module["cells"]
+    loads = loads_of(module)
     ports = 0
     registers = 0
     refused: Counter[str] = Counter()
@@ -80,58 +78,27 @@ def absorb_output_registers(module: dict[str, Any]) -> Absorption:
     return Absorption(ports=ports, registers=registers, refused=dict(sorted(refused.items())))
 
 
-def _loads(module: dict[str, Any]) -> defaultdict[_Bit, list[tuple[str, str]]]:
-    """Bit -> the (cell, pin) it goes to; an output of the module is a load without a cell."""
-    loads: defaultdict[_Bit, list[tuple[str, str]]] = defaultdict(list)
-    for name, cell in module["cells"].items():
-        for pin, bits in cell["connections"].items():
-            if cell["port_directions"][pin] != "output":
-                for bit in bits:
-                    loads[bit].append((name, pin))
-    for name, port in module["ports"].items():
-        if port["direction"] != "input":
-            for bit in port["bits"]:
-                loads[bit].append(("", name))
-    return loads
-
-
-def _read_ports(memory: _Cell) -> tuple[_ReadPort, ...]:
+def _read_ports(memory: Cell) -> tuple[_ReadPort, ...]:
     if int(memory["parameters"]["DATA_WIDTH_A"], 2) == _WIDE:
         return (_ReadPort(letter="B", halves="AB"),)
     return (_ReadPort(letter="A", halves="A"), _ReadPort(letter="B", halves="B"))
 
 
-def _port_obstacle(memory: _Cell, port: _ReadPort) -> str | None:
+def _port_obstacle(memory: Cell, port: _ReadPort) -> str | None:
     if any(memory["parameters"].get(f"REGMODE_{half}", "NOREG") != "NOREG" for half in port.halves):
         return "output register in use"
-    if not _tied(memory, f"CE{port.letter}", "1"):
+    if not tied(memory, f"CE{port.letter}", "1"):
         return "read enable on the block RAM"
-    if any(not _tied(memory, f"RST{half}", "0") for half in port.halves):
+    if any(not tied(memory, f"RST{half}", "0") for half in port.halves):
         return "reset on the block RAM"
     return None
 
 
-def _load_obstacle(loads: list[tuple[str, str]], cells: dict[str, _Cell], memory: _Cell, port: _ReadPort) -> str | None:
+def _load_obstacle(loads: list[tuple[str, str]], cells: dict[str, Cell], memory: Cell, port: _ReadPort) -> str | None:
     if len(loads) > 1:
         return "data used in several places"
     name, pin = loads[0]
     if name == "" or cells[name]["type"] != "TRELLIS_FF" or pin != "DI":
         return "data used by logic"
-    flip_flop = cells[name]
-    parameters = flip_flop["parameters"]
-    rising = parameters.get("CLKMUX", "CLK") == "CLK"
-    port_rising = memory["parameters"].get(f"CLK{port.letter}MUX", f"CLK{port.letter}") == f"CLK{port.letter}"
-    if flip_flop["connections"]["CLK"] != memory["connections"][f"CLK{port.letter}"] or rising != port_rising:
-        return "register on another clock"
-    if parameters.get("CEMUX", "CE") != "1" and not _tied(flip_flop, "CE", "1"):
-        return "enable on the register"
-    if not _tied(flip_flop, "LSR", "0"):
-        return "reset on the register"
-    if parameters.get("REGSET", "RESET") != "RESET":
-        return "register starts at 1"
-    return None
-
-
-def _tied(cell: _Cell, pin: str, level: str) -> bool:
-    """Whether a pin is at a constant level: unconnected enables are 1, unconnected resets 0."""
-    return all(bit == level for bit in cell["connections"].get(pin, []))
+    rising = memory["parameters"].get(f"CLK{port.letter}MUX", f"CLK{port.letter}") == f"CLK{port.letter}"
+    return obstacle(cells[name], memory["connections"][f"CLK{port.letter}"][0], rising=rising)

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from karui.flows.synthesize.block_ram_register import absorb_output_registers
+from karui.flows.synthesize.multiplier_register import absorb_multiplier_registers
 from karui.flows.synthesize.nextpnr import Routed, place_and_route, write_bitstream
 from karui.flows.synthesize.resources import CellCount, check_fits, count_cells
 from karui.flows.synthesize.result import RESULT_NAME, Absorption, SynthesisResult
@@ -65,7 +66,7 @@ def synthesize(
     top
         Module to synthesize when the folder has no manifest; its clock is named ``clk``.
     absorb_registers
-        Whether registers behind block RAMs move into them (ECP5 only).
+        Whether registers behind block RAMs and around multipliers move into them (ECP5 only).
     progress
         Called with a line at each step.
 
@@ -102,7 +103,7 @@ def synthesize(
     netlist = map_netlist(sources, top=top, clock=clock, device=device, folder=partial)
     absorption = None
     if device.family == "ecp5" and absorb_registers:
-        absorption = absorb_output_registers(netlist.design)
+        absorption = absorb_output_registers(netlist.design) + absorb_multiplier_registers(netlist.design)
     by_module = count_cells(netlist.design["cells"], device.family)
     cells = sum(by_module.values(), CellCount())
     mapped = write_netlist(netlist, partial)

@@ -1,6 +1,7 @@
 """What a synthesis run found out, as it is recorded in ``synthesis.json``."""
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,21 +67,29 @@ class SeedResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Absorption:
-    """Registers moved into the output registers of block RAMs.
+    """Registers moved into block RAMs and multipliers.
 
     Parameters
     ----------
     ports : int
-        Read ports that got an output register.
+        Read ports of block RAMs, operands and products of multipliers that got a register.
     registers : int
         Flip-flops these replaced.
     refused : dict
-        Reason -> read ports left as they were for it.
+        Reason -> ports left as they were for it.
     """
 
     ports: int
     registers: int
     refused: dict[str, int]
+
+    def __add__(self, other: "Absorption") -> "Absorption":
+        refused = Counter(self.refused) + Counter(other.refused)
+        return Absorption(
+            ports=self.ports + other.ports,
+            registers=self.registers + other.registers,
+            refused=dict(sorted(refused.items())),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The output register of a block RAM: absorbed where it is the same circuit, which simulation shows, else refused."""
+"""Registers of block RAMs and multipliers: used where it is the same circuit, which simulation shows, else refused."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from karui.flows.synthesize.block_ram_register import absorb_output_registers
+from karui.flows.synthesize.multiplier_register import absorb_multiplier_registers
 from karui.flows.synthesize.result import Absorption
 from karui.flows.synthesize.targets import find_device
 from karui.flows.synthesize.yosys import Netlist, map_netlist, write_netlist
@@ -105,3 +106,50 @@ def test_other_registers_are_refused_with_the_reason(kind: str, reason: str, tmp
     absorption = absorb_output_registers(netlist.design)
     assert absorption == Absorption(ports=0, registers=0, refused={reason: 1})
     assert {name: str(cell) for name, cell in netlist.design["cells"].items()} == cells
+
+
+def flip_flops(netlist: Netlist) -> int:
+    return [cell["type"] for cell in netlist.design["cells"].values()].count("TRELLIS_FF")
+
+
+def test_plain_registers_around_multipliers_are_absorbed_and_nothing_changes(tmp_path: Path) -> None:
+    netlist = mapped("registered_multiplier.v", tmp_path)
+    # Operand a (13 bits) feeds both; b and c have 10 bits, the products 23, twice registered.
+    assert flip_flops(netlist) == 13 + 2 * 10 + 4 * 23
+    assert absorb_multiplier_registers(netlist.design) == Absorption(ports=6, registers=125, refused={})
+    assert flip_flops(netlist) == 0
+    registers = [f"REG_{name}_CLK" for name in ("INPUTA", "INPUTB", "PIPELINE", "OUTPUT")]
+    multipliers = [cell["parameters"] for cell in netlist.design["cells"].values() if cell["type"] == "MULT18X18D"]
+    assert [[each.get(name) for name in registers] for each in multipliers] == [["CLK0"] * 4] * 2
+    assert mismatches(netlist, tmp_path) == 0
+
+
+def test_comparison_sees_a_multiplier_register_that_was_lost(tmp_path: Path) -> None:
+    netlist = mapped("registered_multiplier.v", tmp_path)
+    absorb_multiplier_registers(netlist.design)
+    for cell in netlist.design["cells"].values():
+        if cell["type"] == "MULT18X18D":
+            cell["parameters"]["REG_PIPELINE_CLK"] = "NONE"
+    assert mismatches(netlist, tmp_path) > CYCLES / 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "left", "refused"),
+    [
+        ("ENABLE", 13, {"enable on the register": 2}),
+        ("RESET", 13, {"reset on the register": 2}),
+        ("STARTS_AT_1", 13, {"register starts at 1": 2}),
+        ("FALLING", 13, {"register on another clock": 2}),
+        ("DIRECT", 0, {"operand A not from a register": 2}),
+        ("OPERAND_OUT", 13, {}),
+        ("PRODUCT_LOGIC", 46, {"product used by logic": 1}),
+        ("PRODUCT_OUT", 23, {}),
+    ],
+)
+def test_other_registers_around_multipliers_stay_and_nothing_changes(
+    kind: str, left: int, refused: dict[str, int], tmp_path: Path
+) -> None:
+    netlist = mapped("registered_multiplier.v", tmp_path, KIND=kind)
+    assert absorb_multiplier_registers(netlist.design).refused == refused
+    assert flip_flops(netlist) == left
+    assert mismatches(netlist, tmp_path) == 0
