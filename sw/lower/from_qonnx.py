@@ -121,7 +121,7 @@ def from_onnx(
     return import_onnx(model, name=name, input_format=input_format, classes=classes).graph
 
 
-_QUANTIZERS = ("BipolarQuant", "IntQuant", "MultiThreshold", "QLinearConv", "QLinearMatMul", "Quant")
+_QUANTIZERS = ("BipolarQuant", "IntQuant", "MultiThreshold", "QLinearConv", "QLinearMatMul", "Quant", "QuantizeLinear")
 
 
 def _input_signal(state: Import, source: OnnxModel, given: NumberFormat | None) -> Signal:

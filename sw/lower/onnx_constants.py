@@ -14,7 +14,19 @@ from karui.sw.lower.quantizer import Quantizer, bipolar_quantizer, uniform_quant
 # Operations that only move elements, so integers stay integers.
 LAYOUT_OPERATIONS = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
-_FOLDED = (*LAYOUT_OPERATIONS, "Add", "Cast", "Concat", "Constant", "Div", "Mul", "Neg", "Sqrt", "Sub")
+_FOLDED = (
+    *LAYOUT_OPERATIONS,
+    "Add",
+    "Cast",
+    "Concat",
+    "Constant",
+    "Div",
+    "Mul",
+    "Neg",
+    "QuantizeLinear",
+    "Sqrt",
+    "Sub",
+)
 _QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant")
 
 
@@ -45,19 +57,24 @@ def fold_constant(state: Import, node: Any) -> bool:
     """Compute a node whose operands are all constants; whether it was one."""
     operands = [state.constants.get(name) for name in node.input if name]
     known = [operand for operand in operands if operand is not None]
-    if len(known) < len(operands) or node.op_type not in (*_FOLDED, *_QUANTIZERS):
+    if len(known) < len(operands) or node.op_type not in (*_FOLDED, *_QUANTIZERS, "DequantizeLinear"):
         return False
-    if node.op_type in _QUANTIZERS:
-        state.constants[node.output[0]] = _quantized(node, *(operand.values for operand in known))
-        return True
     try:
+        if node.op_type in (*_QUANTIZERS, "DequantizeLinear"):
+            make = _dequantized if node.op_type == "DequantizeLinear" else _quantized
+            state.constants[node.output[0]] = make(node, *(operand.values for operand in known))
+            return True
         values = state.model.run(node, [operand.values for operand in known])
+    except UnsupportedModel:
+        raise
     except ValueError as error:
         raise UnsupportedModel(f"{node_label(node)}: its constants do not fit each other ({error})") from error
     integers = scale = None
     if node.op_type in LAYOUT_OPERATIONS and known[0].integers is not None and known[0].scale is not None:
         shapes = [operand.values for operand in known[1:]]
         integers, scale = (state.model.run(node, [part, *shapes]) for part in (known[0].integers, known[0].scale))
+    elif node.op_type == "QuantizeLinear":
+        integers, scale = values.astype(np.int64), np.ones(values.shape)
     state.constants[node.output[0]] = ModelConstant(values=values, integers=integers, scale=scale)
     return True
 
@@ -128,6 +145,37 @@ def quantizer_of(node: Any, *parameters: npt.NDArray[Any]) -> Quantizer:
         )
     except ValueError as error:
         raise UnsupportedModel(f"{node_label(node)}: {error}") from error
+
+
+def linear_parameters(
+    node: Any, dimensions: int, scale: npt.NDArray[Any], zero_point: npt.NDArray[Any] | None = None
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Scale and zero point of ``QuantizeLinear`` or ``DequantizeLinear``, to spread over a tensor's dimensions.
+
+    Raises
+    ------
+    UnsupportedModel
+        If the scale is not positive, or not one for all or one a channel.
+    """
+    if zero_point is None:
+        zero_point = np.zeros(scale.shape, dtype=np.uint8)
+    if attributes(node).get("block_size", 0) or scale.ndim > 1:
+        raise UnsupportedModel(f"{node_label(node)}: a scale for each block; give one for all, or one a channel")
+    if not np.all(scale > 0):
+        raise UnsupportedModel(f"{node_label(node)}: the scale must be positive, not {scale.min()}")
+    axes, axis = [1] * dimensions, attributes(node).get("axis", 1)
+    if scale.size > 1:
+        if axis not in range(-dimensions, dimensions):
+            raise UnsupportedModel(f"{node_label(node)}: axis {axis} of a tensor of {dimensions} axes")
+        axes[axis] = -1
+    return scale.reshape(axes), zero_point.reshape(axes)
+
+
+def _dequantized(node: Any, words: npt.NDArray[Any], *parameters: npt.NDArray[Any]) -> ModelConstant:
+    scale, zero_point = linear_parameters(node, words.ndim, *parameters)
+    integers = words.astype(np.int64) - zero_point.astype(np.int64)
+    scales = np.broadcast_to(scale, words.shape)
+    return ModelConstant(values=integers.astype(np.float32) * scales, integers=integers, scale=scales)
 
 
 def _quantized(node: Any, values: npt.NDArray[Any], *parameters: npt.NDArray[Any]) -> ModelConstant:

@@ -17,13 +17,12 @@ import numpy.typing as npt
 from karui.sw.lower.onnx_constants import constant_of
 from karui.sw.lower.onnx_linear import convolution_window, convolved, feature_map
 from karui.sw.lower.onnx_model import OnnxModel, UnsupportedModel, attributes, node_label
+from karui.sw.lower.onnx_quantize_linear import WORDS
 from karui.sw.lower.onnx_signal import Import, MatrixProduct, Signal
-from karui.sw.lower.real_meaning import Floats, Integers
-from karui.sw.numerics import NumberFormat, signed, unsigned
+from karui.sw.lower.real_meaning import Floats, Integers, is_plain
+from karui.sw.numerics import NumberFormat
 
 _MATRIX_PRODUCTS = ("MatMulInteger", "QLinearMatMul")
-
-_WORDS: dict[np.dtype[Any], NumberFormat] = {np.dtype(np.uint8): unsigned(8), np.dtype(np.int8): signed(8)}
 
 Layout = tuple[tuple[int, ...], Integers]
 
@@ -133,8 +132,7 @@ def _operands(node: Any) -> dict[str, str]:
 def _integers(state: Import, node: Any, signal: Signal) -> Signal:
     """The signal in the graph, which must be of integers that mean themselves."""
     signal = state.placed(signal, node)
-    line = signal.meaning.line()
-    if line is None or np.any(line[0] != 1) or np.any(line[1] != 0):
+    if not is_plain(signal.meaning):
         raise UnsupportedModel(f"{node_label(node)}: its operand {node.input[0]!r} is of reals, not of integers")
     return signal
 
@@ -197,7 +195,7 @@ def _requantization(
     if not np.all(np.isfinite(ratio)) or not np.all(ratio > 0):
         raise UnsupportedModel(f"{node_label(node)}: x_scale * w_scale / y_scale must be positive, not {ratio.min()}")
     zero_point = constant_of(state, node, operands["y_zero_point"]).values
-    output = _WORDS.get(zero_point.dtype)
+    output = WORDS.get(zero_point.dtype)
     if output is None:
         raise UnsupportedModel(
             f"{node_label(node)}: an output of type {zero_point.dtype}; only uint8 and int8 are supported"

@@ -22,6 +22,7 @@ Array = npt.NDArray[Any]
 Dialect = Literal["QONNX", "FINN-ONNX", "integer ONNX"]
 
 INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
+_INTEGER_DIALECT = {*INTEGER_OPERATORS, "QuantizeLinear", "DequantizeLinear"}
 
 
 class UnsupportedModel(ValueError):
@@ -80,12 +81,12 @@ class OnnxModel:
             return "QONNX"
         if "MultiThreshold" in kinds or any(number_format is not None for number_format in self._annotations.values()):
             return "FINN-ONNX"
-        if kinds & set(INTEGER_OPERATORS):
+        if kinds & _INTEGER_DIALECT:
             return "integer ONNX"
         raise UnsupportedModel(
             f"{self.source} is of neither dialect: it has no Quant or BipolarQuant node (QONNX) and no MultiThreshold "
-            "node or integer finn_datatype annotation (FINN-ONNX), nor an integer operator such as QLinearConv; "
-            "quantize the network and export it as QONNX"
+            "node or integer finn_datatype annotation (FINN-ONNX), nor an integer operator such as QLinearConv or "
+            "QuantizeLinear; quantize the network and export it as QONNX"
         )
 
     def datatype(self, tensor: str) -> NumberFormat | None:

@@ -12,6 +12,7 @@ from karui.sw.lower.onnx_constants import constant_of, quantizer_of
 from karui.sw.lower.onnx_integer import lower_integer_convolution, lower_integer_matrix_product
 from karui.sw.lower.onnx_linear import lower_arg_max, lower_convolution, lower_matrix_product, lower_max_pool
 from karui.sw.lower.onnx_model import UnsupportedModel, attributes, node_label
+from karui.sw.lower.onnx_quantize_linear import lower_dequantize_linear, lower_quantize_linear
 from karui.sw.lower.onnx_signal import Import, Signal
 from karui.sw.lower.quantizer import multi_threshold
 from karui.sw.lower.real_meaning import (
@@ -175,6 +176,7 @@ _OPERATIONS: dict[str, Operation] = {
     "Clip": _clip,
     "Conv": lower_convolution,
     "ConvInteger": lower_integer_convolution,
+    "DequantizeLinear": lower_dequantize_linear,
     "Div": _arithmetic(divide, None),
     "Dropout": _same,
     "Flatten": _rearrange,
@@ -190,6 +192,7 @@ _OPERATIONS: dict[str, Operation] = {
     "QLinearConv": lower_integer_convolution,
     "QLinearMatMul": lower_integer_matrix_product,
     "Quant": _quant,
+    "QuantizeLinear": lower_quantize_linear,
     "Relu": _relu,
     "Reshape": _rearrange,
     "Squeeze": _rearrange,

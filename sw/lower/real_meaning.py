@@ -178,6 +178,11 @@ def plain(scale: float = 1.0, offset: float = 0.0) -> Meaning:
     return Meaning(scale=np.array([scale], dtype=np.float64), offset=np.array([offset], dtype=np.float64))
 
 
+def is_plain(meaning: Meaning) -> bool:
+    """Whether the words mean themselves."""
+    return not meaning.steps and bool(np.all(meaning.scale == 1) and np.all(meaning.offset == 0))
+
+
 _UP = np.ones(1, dtype=np.int64)
 _ONE = np.ones(1, dtype=np.float64)
 
