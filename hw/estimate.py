@@ -16,7 +16,7 @@ from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS
 from karui.hw.pool_config import PoolConfig
 from karui.hw.sliding_window import SlidingWindowConfig
 from karui.hw.stages import Stage
-from karui.hw.tap_window import TapWindowConfig
+from karui.hw.tap_window import MEMORY_DISTANCE, TapWindowConfig
 from karui.sw.ir import (
     Add,
     ArgMax,
@@ -187,25 +187,28 @@ def _(op: DepthwiseConv, stage: Stage, fold: Fold) -> Resources:
             multiplier=fold.multiplier,
         )
         dsps = fold.pe * products.dsps
-        per_product = products.product_format.bits if dsps else products.plane_count * (bits + 2.5)
+        # Behind multipliers a tree of adders; in look-up tables, a dot product a bit of the weights and one more.
+        per_product = products.product_format.bits if dsps else (products.plane_count + 1) * (bits + 5) + 2 * bits
     words = windows.pixel_beats * windows.words_per_window
     weights = memory_cost(words, fold.pe * fold.simd * weight_format.bits, distributed=DISTRIBUTED_ROM_WORDS)
-    luts = round(fold.pe * (fold.simd * per_product + 3.0 * op.accumulator.bits))
-    return Resources(luts=luts, dsps=dsps) + weights + tap_window_cost(windows)
+    has_bias = len(stage.node.inputs) == 3
+    per_sum = op.accumulator.bits * (1.5 + 2 * (has_bias or windows.words_per_window > 1) + has_bias)
+    return Resources(luts=round(fold.pe * (fold.simd * per_product + per_sum)), dsps=dsps) + weights + _taps(windows)
 
 
-def tap_window_cost(windows: TapWindowConfig) -> Resources:
+def _taps(windows: TapWindowConfig) -> Resources:
     """Cells of the line buffer and of all that puts taps side by side."""
     bits = windows.lanes * windows.element.bits
     row = memory_cost(windows.row_beats_in, bits, distributed=DISTRIBUTED_RAM_WORDS)
     column = windows.kernel[0] * bits
-    luts = 150 + column * windows.buffer_rows // 2
+    # A multiplexer of the rows for each bit of a column.
+    luts = (140 if windows.taps == "window" else 230) + 0.75 * windows.buffer_rows * column
     earlier = Resources()
-    if windows.taps == "window":
+    if windows.taps == "window" and windows.pixel_beats >= MEMORY_DISTANCE:
         earlier = memory_cost(windows.pixel_beats, (windows.kernel[1] - 1) * column, distributed=DISTRIBUTED_RAM_WORDS)
-        luts += windows.padding[1] * column
+    # Distributed RAM is half as dear again as a ROM.
     return Resources(
-        luts=luts + row.luts * windows.buffer_rows + earlier.luts,
+        luts=round(luts + 1.5 * (row.luts * windows.buffer_rows + earlier.luts)),
         block_rams=row.block_rams * windows.buffer_rows + earlier.block_rams,
     )
 
@@ -218,7 +221,8 @@ def _(op: SlidingWindow, stage: Stage, fold: Fold) -> int:
 @cost.register
 def _(op: SlidingWindow, stage: Stage, fold: Fold) -> Resources:
     words = SlidingWindowConfig.for_node(op, stage.source, fold.simd).buffer_words
-    return Resources(luts=180) + memory_cost(words, _width(stage, fold.simd), distributed=DISTRIBUTED_RAM_WORDS)
+    luts = 195 + 2.4 * _width(stage, fold.simd) + (60 if op.groups > 1 else 0)
+    return Resources(luts=round(luts)) + memory_cost(words, _width(stage, fold.simd), distributed=DISTRIBUTED_RAM_WORDS)
 
 
 @cycles.register(Add)
@@ -257,8 +261,14 @@ def _(op: MaxPool | SumPool, stage: Stage, fold: Fold) -> Resources:
     width = fold.simd * stage.result.number_format.bits
     if pool.adjoins:
         words = pool.output_width * pool.pixel_beats
-        return Resources(luts=100 + 7 * width) + memory_cost(words, width, distributed=DISTRIBUTED_RAM_WORDS)
-    return Resources(luts=4 * pool.windows.word_taps * width) + tap_window_cost(pool.windows)
+        per_bit = 3.6 if pool.reduction == "sum" else 5.3
+        return Resources(luts=round(85 + per_bit * width)) + memory_cost(
+            words, width, distributed=DISTRIBUTED_RAM_WORDS
+        )
+    reductions = pool.windows.word_taps - (pool.windows.words_per_window == 1)
+    per_bit = 1.5 if pool.reduction == "sum" else 2.5 if pool.element.bits > 1 else 0.5
+    bits = fold.simd * pool.element.bits
+    return Resources(luts=round(per_bit * reductions * bits + 1.5 * width)) + _taps(pool.windows)
 
 
 def _pool(op: MaxPool | SumPool, stage: Stage, fold: Fold) -> PoolConfig:

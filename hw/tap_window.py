@@ -21,7 +21,7 @@ from karui.sw.numerics import pack, to_integers
 
 TAP_LATENCY = 3
 """Cycles from the step that completes a word to its valid tag: block RAM, a plain register, the order of the rows."""
-_MEMORY_DISTANCE = 4
+MEMORY_DISTANCE = 4
 """Beats of a pixel from which on a memory can keep the columns before the current one: it is written 3 cycles after
 the step and read 1 cycle after it."""
 
@@ -297,7 +297,7 @@ class TapWindow(wiring.Component):
         count, width = config.kernel[1] - 1, len(current)
         if count == 0:
             return []
-        if config.pixel_beats < _MEMORY_DISTANCE:
+        if config.pixel_beats < MEMORY_DISTANCE:
             columns: list[Value] = []
             column: Value = current
             for distance in range(count * config.pixel_beats):
