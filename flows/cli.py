@@ -18,11 +18,14 @@ from karui.flows.bench.benchmark import BenchmarkMissed
 from karui.flows.build_folder import BuildError, BuildFolder
 from karui.flows.compare import ComparisonFailed, compare_files
 from karui.flows.counting import count_network, parse_image, parse_ratio, show, show_networks, to_json
-from karui.flows.progress import console, error_console
+from karui.flows.progress import console, error_console, stage_display
 from karui.flows.recipe import find_recipe, recipe_names
 from karui.flows.report.results import find_checkout, keep, update_readme
 from karui.flows.settings import Settings
 from karui.flows.simulating import Mismatch
+from karui.flows.sweep_plot import plot
+from karui.flows.sweeping import show as show_sweep
+from karui.flows.sweeping import sweep as run_sweep
 from karui.flows.synthesize import PlaceAndRouteFailed, TimingMissed
 from karui.flows.synthesizing import TooLargeForDevice
 from karui.hw.yosys import YosysError
@@ -213,6 +216,38 @@ def count_(
         typer.echo(json.dumps(to_json(counted), indent=2))
     else:
         show(counted)
+
+
+@app.command()
+def sweep(
+    recipe: RecipeName,
+    out: Annotated[Path | None, typer.Option("--out", help="out/sweep/RECIPE unless given.", metavar="DIR")] = None,
+    alpha: Annotated[str, typer.Option("--alpha", help="Width multipliers, with commas.")] = "1,0.75,0.5",
+    rho: Annotated[str, typer.Option("--rho", help="Resolution multipliers, with commas.")] = "1,0.75,0.5",
+    epochs: Annotated[int, typer.Option("--epochs", help="Epochs of each training, at most 10.")] = 10,
+    device: Device = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Train a MobileNet at several widths and resolutions: accuracy, cost and rate, as table, JSON and drawing.
+
+    What is finished stays: the same command goes on where it was cut off.
+    """
+    found = find_recipe(recipe)
+    folder = out or Path("out/sweep") / found.name
+    with stage_display("sweep") as display:
+        result = run_sweep(
+            found,
+            folder,
+            alphas=[parse_ratio("--alpha", text) for text in alpha.split(",")],
+            rhos=[parse_ratio("--rho", text) for text in rho.split(",")],
+            epochs=epochs,
+            device=device,
+            data_dir=data_dir,
+            progress=display.count,
+        )
+    plot(result, folder / "sweep.svg")
+    show_sweep(result)
+    console.print(f"recorded in {folder / 'sweep.json'}, drawn in {folder / 'sweep.svg'}", soft_wrap=True)
 
 
 @app.command()
