@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,12 @@ from karui.sw.ir.ops import (
 )
 from karui.sw.ir.tensor import Tensor
 from karui.sw.ir.verify import verify
-from karui.sw.numerics import BIPOLAR, NumberFormat, Overflow, Rounding, format_for_range
+from karui.sw.numerics import BIPOLAR, NumberFormat, Overflow, Rounding, format_for_range, signed
 
 Array = npt.NDArray[Any]
+
+# Until the range of the sums is known.
+_WIDEST = signed(64)
 
 
 class GraphBuilder:
@@ -106,10 +110,8 @@ class GraphBuilder:
         Weights (M, K / groups) that are all -1 or +1 are stored as bits.
         """
         operands = self._weights_and_bias(name, weights, bias)
-        rows = self._constants[operands[0]].values
-        return self.node(
-            name, MatrixVector(accumulator=self._accumulator(edge, rows, operands), groups=groups), edge, *operands
-        )
+        op = MatrixVector(accumulator=_WIDEST, groups=groups)
+        return self._summed(name, op, edge, operands, self._constants[operands[0]].values)
 
     def depthwise_conv(
         self,
@@ -124,15 +126,14 @@ class GraphBuilder:
     ) -> str:
         """Add a `DepthwiseConv` of weights (KH, KW, C), stored and summed as by `matrix_vector`."""
         operands = self._weights_and_bias(name, weights, bias)
-        rows = depthwise_rows(self._constants[operands[0]].values)
         op = DepthwiseConv(
             kernel=(weights.shape[0], weights.shape[1]),
             stride=stride,
             padding=padding,
             pad_value=pad_value,
-            accumulator=self._accumulator(edge, rows, operands),
+            accumulator=_WIDEST,
         )
-        return self.node(name, op, edge, *operands)
+        return self._summed(name, op, edge, operands, depthwise_rows(self._constants[operands[0]].values))
 
     def threshold(self, name: str, edge: str, thresholds: Array, output: NumberFormat) -> str:
         """Add a `Threshold`; thresholds of shape (channels or 1, levels - 1), ascending."""
@@ -254,7 +255,16 @@ class GraphBuilder:
             operands.append(self.constant(f"{name}.bias", bias))
         return operands
 
-    def _accumulator(self, edge: str, rows: npt.NDArray[np.int64], operands: Sequence[str]) -> NumberFormat:
+    def _summed(
+        self,
+        name: str,
+        op: MatrixVector | DepthwiseConv,
+        edge: str,
+        operands: Sequence[str],
+        rows: npt.NDArray[np.int64],
+    ) -> str:
+        """Add a node of sums in the narrowest accumulator, once the operands' shapes are known to fit."""
+        infer(op, *(self._tensors[operand] for operand in (edge, *operands)))
         bias = self._constants[operands[1]].values if len(operands) == 2 else None
         low, high = accumulator_range(rows, self._tensors[edge].number_format, bias)
-        return format_for_range(min(low, -1), high)
+        return self.node(name, replace(op, accumulator=format_for_range(min(low, -1), high)), edge, *operands)

@@ -171,9 +171,10 @@ def test_operands_that_do_not_fit_are_named() -> None:
         build.matrix_vector("fc", edge, np.ones((4, 2)), groups=2)
     with pytest.raises(GraphError, match="2 groups do not divide 3 outputs"):
         build.matrix_vector("fc", edge, np.ones((3, 3)), groups=2)
-    operands = build.constant("weights", np.ones((2, 2, 6))), build.constant("bias", np.ones(2))
     with pytest.raises(GraphError, match=r"the bias has shape \(2,\), but 6 outputs need \(6,\)"):
-        build.node("depthwise", DepthwiseConv(kernel=(2, 2), accumulator=signed(9)), edge, *operands)
+        build.depthwise_conv("depthwise", edge, np.ones((2, 2, 6)), bias=np.ones(2))
+    with pytest.raises(GraphError, match=r"the bias has shape \(2,\), but 6 outputs need \(6,\)"):
+        build.matrix_vector("fc", edge, np.ones((6, 3)), np.ones(2), groups=2)
     with pytest.raises(GraphError, match=r"weights of shape \(2, 2, 5\) .* the shape must be \(2, 2, 6\)"):
         build.depthwise_conv("depthwise", edge, np.ones((2, 2, 5)))
     with pytest.raises(GraphError, match="pad_value 0 is not a word of the map's format bipolar"):
