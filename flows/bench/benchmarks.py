@@ -7,6 +7,7 @@ from karui.flows.bench.corruption import CORRUPTION
 from karui.flows.bench.estimate import ESTIMATE
 from karui.flows.bench.finn_tfc import FINN_TFC
 from karui.flows.bench.lfc_vectors import LFC_VECTORS, LFC_VECTORS_128
+from karui.flows.bench.limited_precision import LIMITED_PRECISION
 from karui.flows.bench.separable_cost import SEPARABLE_COST
 from karui.flows.bench.sfc_timing import SFC_TIMING
 from karui.flows.bench.simulation_speed import SIMULATION_SPEED
@@ -22,4 +23,5 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ESTIMATE,
     SIMULATION_SPEED,
     SEPARABLE_COST,
+    LIMITED_PRECISION,
 )
