@@ -99,13 +99,20 @@ def run_compile(
 
 
 def layers(accelerator: Accelerator) -> list[dict[str, Any]]:
-    """One entry an engine: what it computes, how it is folded, what it is expected to cost."""
-    return [_layer(stage, accelerator) for stage in accelerator.stages]
+    """One entry an engine: what it reads and computes, how it is folded, what it is expected to cost."""
+    senders = {accelerator.graph.input_name: accelerator.graph.input_name}
+    senders |= {stage.writes: stage.name for stage in accelerator.stages}
+    return [
+        _layer(stage, accelerator) | {"reads": [senders[stream] for stream in stage.reads]}
+        for stage in accelerator.stages
+    ]
 
 
 def _layer(stage: Stage, accelerator: Accelerator) -> dict[str, Any]:
     fold = accelerator.folding.folds[stage.name]
-    constants = {name: stage.graph.constants[name] for node in stage.nodes for name in node.inputs[1:]}
+    known = stage.graph.constants
+    constants = {name: known[name] for node in stage.nodes for name in node.inputs if name in known}
+    flow = accelerator.dataflow
     weights = constants.pop(f"{stage.name}.weights", None)
     estimate = cost(stage.op, stage, fold)
     return {
@@ -123,6 +130,7 @@ def _layer(stage: Stage, accelerator: Accelerator) -> dict[str, Any]:
         "simd": fold.simd,
         "pe": fold.pe,
         "cycles": cycles(stage.op, stage, fold),
+        "fifo_words": [flow.fifos[link].depth for link in flow.inputs[stage.name] if link in flow.fifos],
         "estimate": {"luts": estimate.luts, "block_rams": estimate.block_rams, "dsps": estimate.dsps},
     }
 

@@ -48,11 +48,15 @@ class Meter:
 
 
 def area_rows(synthesis: Synthesis, layers: Sequence[Layer]) -> list[AreaRow]:
-    """Modules in the order of the stream: input, each layer and the width converter behind it, output, the rest."""
+    """Modules in the order of the stream: input, each layer with what stands before and behind it, output, the rest."""
     estimates = {module_name(layer["name"]): layer["estimate"]["luts"] for layer in layers}
-    order = ["axi_input"]
-    for name in estimates:
-        order += [name, f"{name}_width"]
+    order = ["axi_input", "axi_input_fork"]
+    for layer in layers:
+        name = module_name(layer["name"])
+        order += [
+            f"{name}_in_{port}_{kind}" for port in range(len(layer.get("reads", []))) for kind in ("width", "fifo")
+        ]
+        order += [name, f"{name}_fork", f"{name}_width"]
     order += ["axi_output", "top"]
     names = [name for name in order if name in synthesis["by_module"]]
     names += [name for name in synthesis["by_module"] if name not in order]

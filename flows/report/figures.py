@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from karui.flows.report.schema import Layer, Report, Seed
@@ -13,6 +14,8 @@ ROW_HEIGHT = 68.0
 BOX_HEIGHT = 42.0
 BARS_LEFT, BARS_RIGHT = 610.0, 900.0
 MATRIX_WIDTH, MATRIX_HEIGHT = 96.0, 42.0
+TOP = 34.0
+RAIL_DISTANCE = 12.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +41,25 @@ class PipelineRow:
     matrix: Matrix | None
     bar: float
     slowest: bool
+    follows: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rail:
+    """A stream that passes engines by, left of their boxes: from the one that sends it down to its readers."""
+
+    x: float
+    begin: float
+    ends: list[float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """The network, engine by engine, with cycles as bars."""
+    """The network, engine by engine, with cycles as bars, and rails for the streams that branch off."""
 
     rows: list[PipelineRow]
+    rails: list[Rail]
+    margin: float
     outgoing: str
     height: float
     interval: float
@@ -58,17 +73,20 @@ def pipeline(report: Report) -> Pipeline:
     longest = max(interval, *(layer["cycles"] for layer in layers))
     slowest = max(layer["cycles"] for layer in layers)
     scale = (BARS_RIGHT - BARS_LEFT) / longest
-    shapes = [layer["weights_shape"] for layer in layers if layer["weights_shape"]]
+    shapes = [_matrix_shape(layer["weights_shape"]) for layer in layers if layer["weights_shape"]]
     most = [max((shape[axis] for shape in shapes), default=1) for axis in (0, 1)]
     rows = []
     before: Layer | None = None
     for index, layer in enumerate(layers):
         arrives = f"{_shape(layer['shape_in'])} {layer['format_in']}"
-        if before is not None and before["shape_out"] != layer["shape_in"]:
+        follows = before is None or before["name"] in layer.get("reads", [before["name"]])
+        if before is not None and follows and before["shape_out"] != layer["shape_in"]:
             arrives = f"{_shape(before['shape_out'])} → {arrives}"
+        if layer.get("fifo_words"):
+            arrives = f"{len(layer['fifo_words'])} streams, FIFOs of {_listed(layer['fifo_words'])} words"
         rows.append(
             PipelineRow(
-                top=34 + index * ROW_HEIGHT,
+                top=TOP + index * ROW_HEIGHT,
                 layer=layer,
                 incoming=arrives,
                 operation=_operation(layer),
@@ -77,23 +95,64 @@ def pipeline(report: Report) -> Pipeline:
                 matrix=_matrix(layer, most[0], most[1]),
                 bar=layer["cycles"] * scale,
                 slowest=layer["cycles"] == slowest,
+                follows=follows,
             )
         )
         before = layer
+    rails = _rails(layers)
     return Pipeline(
         rows=rows,
+        rails=rails,
+        margin=max((-rail.x for rail in rails), default=0.0) + RAIL_DISTANCE * bool(rails),
         outgoing=f"{_shape(layers[-1]['shape_out'])} {layers[-1]['format_out']}",
-        height=34 + len(layers) * ROW_HEIGHT + 22,
+        height=TOP + len(layers) * ROW_HEIGHT + 22,
         interval=interval,
         interval_x=BARS_LEFT + interval * scale,
     )
+
+
+def _rails(layers: Sequence[Layer]) -> list[Rail]:
+    """Streams to others than the next engine, each on the first rail that is free along its way."""
+    places = {layer["name"]: index for index, layer in enumerate(layers)}
+    ways: dict[int, list[int]] = {}
+    for index, layer in enumerate(layers):
+        for name in layer.get("reads", []):
+            # The network's input comes from above the first engine.
+            sender = places.get(name, -1)
+            if sender != index - 1:
+                ways.setdefault(sender, []).append(index)
+    taken: list[int] = []
+    rails = []
+    for sender, readers in sorted(ways.items()):
+        track = next((track for track, last in enumerate(taken) if last <= sender), len(taken))
+        taken[track : track + 1] = [readers[-1]]
+        rails.append(
+            Rail(
+                x=-RAIL_DISTANCE * (track + 1),
+                begin=_middle(sender) + 6 if sender >= 0 else TOP - 26,
+                ends=[_middle(reader) - 6 for reader in readers],
+            )
+        )
+    return rails
+
+
+def _middle(index: int) -> float:
+    return TOP + index * ROW_HEIGHT + BOX_HEIGHT / 2
+
+
+def _matrix_shape(weights: Sequence[int]) -> tuple[int, int]:
+    """Outputs and inputs of a matrix; the channels and the kernel's positions of a depthwise convolution."""
+    if len(weights) == 2:
+        return weights[0], weights[1]
+    *kernel, channels = weights
+    return channels, math.prod(kernel)
 
 
 def _matrix(layer: Layer, most_outputs: int, most_inputs: int) -> Matrix | None:
     """Sides as the square roots of the sizes, lest the small matrices vanish; the tile's share of a side is true."""
     if not layer["weights_shape"]:
         return None
-    outputs, inputs = layer["weights_shape"]
+    outputs, inputs = _matrix_shape(layer["weights_shape"])
     width, height = (
         max(6.0, side * math.sqrt(size / most))
         for side, size, most in ((MATRIX_WIDTH, inputs, most_inputs), (MATRIX_HEIGHT, outputs, most_outputs))
@@ -108,6 +167,11 @@ def _matrix(layer: Layer, most_outputs: int, most_inputs: int) -> Matrix | None:
 
 def _shape(shape: list[int]) -> str:
     return "×".join(map(str, shape))
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    *others, last = (f"{number:,}" for number in numbers)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _operation(layer: Layer) -> str:

@@ -89,6 +89,8 @@ class Layer(TypedDict):
     pe: int
     cycles: int
     estimate: Estimate
+    reads: NotRequired[list[str]]
+    fifo_words: NotRequired[list[int]]
 
 
 class Run(TypedDict):

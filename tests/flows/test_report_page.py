@@ -192,6 +192,47 @@ def test_the_network_is_drawn_to_scale(report: Any) -> None:
     assert second.top + 42 < drawn.height
 
 
+def test_streams_that_branch_off_pass_by_on_rails(report: Any, vectors: Path) -> None:
+    report["layers"] = [
+        layer("stem", reads=["pixels"]),
+        layer("left", reads=["stem"]),
+        layer("right", reads=["stem"]),
+        layer("sum", op="Add", activation=None, weights_shape=None, reads=["left", "right"], fifo_words=[1430, 3]),
+        layer("depthwise", op="DepthwiseConv", weights_shape=[3, 3, 8], reads=["sum"]),
+        layer("end", op="Concat", weights_shape=None, reads=["pixels", "depthwise"], fifo_words=[7, 3]),
+    ]
+    drawn = pipeline(report)
+    assert [row.follows for row in drawn.rows] == [True, True, False, True, True, True]
+    assert drawn.rows[3].incoming == "2 streams, FIFOs of 1,430 and 3 words"
+    middles = [row.top + 21 for row in drawn.rows]
+    # From the input to the end; from the stem past `left` to `right`; from `left` past `right` to the sum.
+    assert [(rail.begin < 34, rail.ends) for rail in drawn.rails] == [
+        (True, [middles[5] - 6]), (False, [middles[2] - 6]), (False, [middles[3] - 6])
+    ]  # fmt: skip
+    assert len({rail.x for rail in drawn.rails}) == 3
+    assert drawn.rails[1].begin == middles[0] + 6
+    assert drawn.margin > max(-rail.x for rail in drawn.rails)
+    assert render(report, vectors).count('<path class="flow"') == 3
+
+
+def test_a_rail_is_used_again_below_its_end(report: Any) -> None:
+    report["layers"] = [
+        layer(name, reads=reads)
+        for name, reads in {
+            "a": ["pixels"], "b": ["a"], "c": ["a", "b"], "d": ["c"], "e": ["c", "d"],
+        }.items()
+    ]  # fmt: skip
+    one, other = pipeline(report).rails
+    assert one.x == other.x
+    assert max(one.ends) < other.begin
+
+
+def test_a_chain_has_no_rails(report: Any) -> None:
+    drawn = pipeline(report)
+    assert (drawn.rails, drawn.margin) == ([], 0)
+    assert all(row.follows for row in drawn.rows)
+
+
 def test_seeds_stand_on_one_scale_with_the_clock_asked() -> None:
     seeds: Any = [
         {"seed": 1, "fmax_mhz": 150.0, "seconds": 1.0, "reason": None},
