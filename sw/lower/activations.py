@@ -74,8 +74,8 @@ def _threshold(
     steps = ladder(function, low=low, high=high, channels=channels, levels=output.levels)
     edge = value.edge
     if product is not None:
-        edge = product.times(np.where(steps.falling, -1, 1)).place(lowering.build)
-    edge = lowering.build.threshold(f"{edge}.{suffix}", edge, steps.thresholds, output)
+        edge = product.times(np.where(steps.falling, -1, 1)).place(lowering)
+    edge = lowering.build.threshold(lowering.unique(f"{edge}.{suffix}"), edge, steps.thresholds, output)
     fraction_out = np.atleast_1d(np.asarray(output.fraction, dtype=np.int64))
     return Value(edge=edge, shape=value.shape, order=value.order, fraction=fraction_out)
 

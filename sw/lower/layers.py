@@ -140,7 +140,7 @@ def _(layer: LogitScale, lowering: Lowering, name: str, value: Value | Scores) -
     bias = integers(layer.integer_bias())
     product = replace(product, bias=bias if product.bias is None else product.bias + bias)
     lowering.note(product.reach(lowering.build.tensor(product.edge).number_format))
-    return Scores(edge=product.place(lowering.build), scale=layer.log_scale.detach().exp())
+    return Scores(edge=product.place(lowering), scale=layer.log_scale.detach().exp())
 
 
 def finish(lowering: Lowering, result: Value | Scores, classes: Sequence[str]) -> tuple[Graph, str, Tensor]:

@@ -75,13 +75,14 @@ class Product:
         low, high = accumulator_range(self.weights, inputs, self.bias)
         return max(-low, high)
 
-    def place(self, build: GraphBuilder) -> str:
-        """Put the product into the graph."""
+    def place(self, lowering: Lowering) -> str:
+        """Put the product into the graph: once for each activation that reads it, as each may negate other rows."""
+        build, name = lowering.build, lowering.unique(self.name)
         bias = self.bias if self.bias is not None and self.bias.any() else None
         if self.depthwise is None:
-            return build.matrix_vector(self.name, self.edge, self.weights, bias, groups=self.groups)
+            return build.matrix_vector(name, self.edge, self.weights, bias, groups=self.groups)
         return build.depthwise_conv(
-            self.name,
+            name,
             self.edge,
             self.weights.T.reshape(*self.depthwise.size, -1),
             stride=self.depthwise.stride,
@@ -149,6 +150,7 @@ class Lowering:
     float_type: torch.dtype
     build: GraphBuilder = field(init=False)
     counts: dict[str, int] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)
     largest: int = 0
 
     def __post_init__(self) -> None:
@@ -166,6 +168,11 @@ class Lowering:
         base = kind if numbered else layer
         self.counts[base] = count = self.counts.get(base, 0) + 1
         return f"{base}{count}" if numbered else base if count == 1 else f"{base}_{count}"
+
+    def unique(self, node: str) -> str:
+        """A node's name, numbered where several branches put the same behind one value."""
+        self.places[node] = count = self.places.get(node, 0) + 1
+        return node if count == 1 else f"{node}_{count}"
 
     def note(self, magnitude: int) -> None:
         """Keep the largest integer that the network's float sums reach."""
@@ -195,7 +202,7 @@ def fixed(lowering: Lowering, layer: str, name: str, value: Value | Scores) -> V
         return value
     product = value.product
     lowering.note(product.reach(lowering.build.tensor(product.edge).number_format))
-    edge = product.place(lowering.build)
+    edge = product.place(lowering)
     uniform = bool(np.all(product.fraction == product.fraction[0]))
     return replace(value, edge=edge, product=None, fraction=product.fraction[:1] if uniform else product.fraction)
 

@@ -71,12 +71,13 @@ def test_few_levels_keep_their_thresholds_unless_a_shift_will_do() -> None:
     assert same(graph, requantize_from_ladder(graph))
 
 
-def test_only_sums_that_the_weights_can_reach_count() -> None:
-    # The second row's sums stay below 16: what its thresholds do beyond is no matter.
+@pytest.mark.parametrize("bias", [0, 40])
+def test_only_sums_that_the_weights_can_reach_count(bias: int) -> None:
+    # The second row's sums less the bias stay below 16: what its thresholds do beyond is no matter.
     weights = np.array([[7, 7, 7, 7], [1, 0, 0, 0]])
     build = GraphBuilder("ranges")
-    edge = build.matrix_vector("dense", build.input("input", (4,), unsigned(4)), weights)
-    thresholds = np.stack([np.arange(1, 16) * 20, np.concatenate([np.arange(1, 8) * 2, np.full(8, 90)])])
+    edge = build.matrix_vector("dense", build.input("input", (4,), unsigned(4)), weights, np.array([0, bias]))
+    thresholds = np.stack([np.arange(1, 16) * 20, np.concatenate([bias + np.arange(1, 8) * 2, np.full(8, 90)])])
     graph = build.finish(build.threshold("fire", edge, thresholds, unsigned(4)))
     assert count(requantize_from_ladder(graph), Requantize) == 1
     assert same(graph, requantize_from_ladder(graph))
