@@ -26,7 +26,7 @@ ELEMENTWISE = (
 
 
 class UncountableLayer(ValueError):
-    """A layer owns parameters, and what it computes with them is not known."""
+    """A layer's computation is not known, or does not fit the input."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,8 @@ def count(model: nn.Module, input_shape: Sequence[int]) -> NetworkCount:
     Raises
     ------
     UncountableLayer
-        If a layer with parameters is no convolution, linear or elementwise layer, or a parameter takes no part.
+        If a layer with parameters is no convolution, linear or elementwise layer, if a parameter takes no part, or if
+        the network cannot take the input.
     """
     modes = {module: module.training for module in model.modules()}
     counts: list[LayerCount] = []
@@ -144,6 +145,9 @@ def count(model: nn.Module, input_shape: Sequence[int]) -> NetworkCount:
         parameter = next(model.parameters(), torch.empty(0))
         with torch.no_grad():
             model(torch.zeros((1, *input_shape), device=parameter.device))
+    except RuntimeError as error:
+        shape = " x ".join(map(str, input_shape))
+        raise UncountableLayer(f"the network cannot take an input of {shape}: {str(error).splitlines()[0]}") from error
     finally:
         for handle in handles:
             handle.remove()

@@ -45,7 +45,7 @@ class InceptionModule:
         return self.conv1 + self.conv3 + self.conv5 + self.pool_projection
 
 
-# Table 1 of the paper.
+# Table 1 of the paper. Its pools are not padded but round up: on maps of even size that gives the sizes of padded ones.
 STEM = (
     Convolution(channels=64, kernel_size=7, stride=2, pool=True),
     Convolution(channels=64, kernel_size=1),

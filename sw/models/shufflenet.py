@@ -72,6 +72,8 @@ class ShuffleNetConfig:
 
     def __post_init__(self) -> None:
         check_network(self.image, self.classes)
+        if not self.stem:
+            raise ValueError("stem must have at least one layer")
         if self.groups < 1:
             raise ValueError(f"groups must be at least 1, not {self.groups}")
         channels = self.stem[-1].channels

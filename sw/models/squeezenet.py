@@ -101,6 +101,8 @@ class SqueezeNetConfig:
 
     def __post_init__(self) -> None:
         check_network(self.image, self.classes)
+        if not self.stem or not self.stages:
+            raise ValueError("stem and stages must have at least one layer each")
         if self.precision.activation_bits is not None and not self.linear_classifier:
             raise ValueError(
                 "linear_classifier must be true in a quantized SqueezeNet: the paper's last average would be left real"

@@ -185,6 +185,11 @@ def test_unknown_layers_are_refused_by_name() -> None:
         count(Scaled(), (4,))
 
 
+def test_too_small_an_image_is_refused() -> None:
+    with pytest.raises(UncountableLayer, match=r"cannot take an input of 3 x 4 x 4: .*size"):
+        counted(replace(NETWORKS["squeezenet-1.0"], image=(3, 4, 4)))
+
+
 def test_idle_parameters_are_refused_by_name() -> None:
     model = nn.Sequential(nn.Linear(4, 4))
     model[0].register_module("spare", nn.Linear(2, 2))

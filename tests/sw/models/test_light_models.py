@@ -1,6 +1,7 @@
 """The light architectures in small sizes: shapes, tracing, values on their grids, refusals."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -8,12 +9,13 @@ from torch import Tensor, fx, nn
 
 from karui.sw.models import inception, mobilenet, resnet, shufflenet, squeezenet, xception
 from karui.sw.models.blocks import Blocks, Branches, Convolution, Residual, Stage
-from karui.sw.models.build import LightConfig, build_model
-from karui.sw.models.catalog import SMALL
+from karui.sw.models.build import LightConfig, build_model, family_of
+from karui.sw.models.catalog import NETWORKS, SMALL
 from karui.sw.nn.precision import Precision
 from karui.sw.nn.quant_activation import QuantActivation, QuantIdentity, QuantReLU
 from karui.sw.nn.quant_conv import QuantConv2d
 from karui.sw.nn.quant_weight import QuantWeightLayer
+from karui.sw.train.recipe import model_config
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 
@@ -127,6 +129,15 @@ def test_gradients_reach_every_parameter(config: LightConfig) -> None:
     assert without == []
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_configurations_survive_their_written_form(name: str) -> None:
+    config = replace(NETWORKS[name], classes=7)
+    if name in SMALL:
+        config = replace(config, precision=BITS[1])
+    written = json.loads(json.dumps({"family": family_of(config), **asdict(config)}))
+    assert model_config(written, name) == config
+
+
 def test_xception_has_no_batch_norm_between_depthwise_and_pointwise() -> None:
     layers = xception.separable(Blocks(), 4, 6)
     assert [type(layer) for layer in layers] == [QuantConv2d, QuantIdentity, QuantConv2d, nn.BatchNorm2d]
@@ -174,6 +185,8 @@ def test_multipliers_scale_width_and_resolution() -> None:
         ),
         (lambda: shufflenet.ShuffleNetConfig(stages=(Stage(channels=240),)), "must have stride 2"),
         (lambda: squeezenet.SqueezeNetConfig(precision=BITS[0]), "linear_classifier must be true"),
+        (lambda: squeezenet.SqueezeNetConfig(stem=()), "stem and stages must have at least one layer"),
+        (lambda: shufflenet.ShuffleNetConfig(stem=()), "stem must have at least one layer"),
         (lambda: squeezenet.FireStage(squeeze=0, expand=1), "squeeze of a fire stage must be at least 1"),
         (lambda: Convolution(channels=0), "channels of a convolution must be at least 1"),
         (lambda: Stage(channels=8, repeat=0), "repeat of a stage must be at least 1, not 0"),
