@@ -25,7 +25,7 @@ Doubles = npt.NDArray[np.float64]
 _LARGEST_PRODUCT = 1 << 60
 _LARGEST_SHIFT = 52
 # Pairs of levels looked at in one step: bounds the memory.
-_PAIRS = 1 << 21
+_PAIRS = 1 << 19
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
