@@ -17,6 +17,7 @@ from karui.hw.pool_config import PoolConfig
 from karui.hw.sliding_window import SlidingWindowConfig
 from karui.hw.stages import Stage
 from karui.hw.tap_window import MEMORY_DISTANCE, TapWindowConfig
+from karui.hw.wide_multiply import WideMultiply
 from karui.sw.ir import (
     Add,
     ArgMax,
@@ -24,8 +25,10 @@ from karui.sw.ir import (
     Concat,
     Constant,
     DepthwiseConv,
+    DoubleRounding,
     MatrixVector,
     MaxPool,
+    Node,
     Op,
     Requantize,
     SlidingWindow,
@@ -56,7 +59,7 @@ class Fold:
     multiplier: Multiplier = "dsp"
 
     def __str__(self) -> str:
-        return f"SIMD {self.simd} x PE {self.pe}"
+        return f"SIMD {self.simd} x PE {self.pe}" + (" in look-up tables" if self.multiplier == "lut" else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,13 @@ class Resources:
             luts=self.luts + other.luts,
             block_rams=self.block_rams + other.block_rams,
             dsps=self.dsps + other.dsps,
+        )
+
+    def __sub__(self, other: Resources) -> Resources:
+        return Resources(
+            luts=self.luts - other.luts,
+            block_rams=self.block_rams - other.block_rams,
+            dsps=self.dsps - other.dsps,
         )
 
     def fits(self, budget: Resources) -> bool:
@@ -135,9 +145,10 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
     weight_format = weights_of(stage).number_format
     weights = memory_cost(words, fold.pe // groups * fold.simd * weight_format.bits, distributed=DISTRIBUTED_ROM_WORDS)
     bits = stage.source.number_format.bits
-    dsps = fold.pe if stage.activation is not None and isinstance(stage.activation.op, Requantize) else 0
+    accumulator = op.accumulator.bits
+    per_element, dsps = 2.0 * accumulator, 0
     # An XNOR and its share of the popcount tree; a wider input is gated and summed by carry chains.
-    per_product = 3.3 if bits == 1 else 1.0 + 2.0 * (bits + 1)
+    products_luts = fold.pe * fold.simd * (3.3 if bits == 1 else 1.0 + 2.0 * (bits + 1))
     if not weight_format.is_bipolar:
         products = IntegerDotProductConfig(
             rows=fold.pe // groups,
@@ -147,21 +158,21 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
             multiplier=fold.multiplier,
         )
         dsps += groups * products.dsps
-        if fold.multiplier == "dsp":
-            per_product = products.product_format.bits + (weight_format.bits if products.packs else 0)
-        else:
-            per_product = products.plane_count * (bits + 2.5)
-    accumulator = op.accumulator.bits
-    per_element = 2.0 * accumulator
-    if stage.activation is not None:
-        parameters = stage.graph.constants[stage.activation.inputs[1]]
-        levels = parameters.values.shape[-1] if isinstance(stage.activation.op, Threshold) else 2
+        products_luts = groups * _integer_products(products)
+        # The queue at the output.
+        per_element += 1.5 * stage.result.number_format.bits
+    if stage.activation is not None and isinstance(stage.activation.op, Threshold):
+        levels = stage.graph.constants[stage.activation.inputs[1]].values.shape[-1]
         per_element += accumulator * min(levels, 8)
+    elif stage.activation is not None:
+        scaling = _scaling(stage.activation, stage)
+        per_element += scaling.luts
+        dsps += fold.pe * scaling.dsps
     replay = Resources()
     if outputs // op.groups > fold.pe:
         replay = memory_cost(2 * (inputs // fold.simd), fold.simd * bits, distributed=DISTRIBUTED_RAM_WORDS)
     return Resources(
-        luts=round(fold.pe * (fold.simd * per_product + per_element)) + 170 + weights.luts * groups + replay.luts,
+        luts=round(products_luts + fold.pe * per_element) + 170 + weights.luts * groups + replay.luts,
         block_rams=weights.block_rams * groups + replay.block_rams,
         dsps=dsps,
     )
@@ -229,6 +240,7 @@ def _(op: SlidingWindow, stage: Stage, fold: Fold) -> Resources:
 @cycles.register(ChannelShuffle)
 @cycles.register(Threshold)
 @cycles.register(Requantize)
+@cycles.register(DoubleRounding)
 @cycles.register(ArgMax)
 def _(op: Op, stage: Stage, fold: Fold) -> int:
     return stage.source.elements // fold.simd
@@ -243,9 +255,39 @@ def _(op: Threshold, stage: Stage, fold: Fold) -> Resources:
     return Resources(luts=30 + fold.simd * per_level * min(levels, 8))
 
 
-@cost.register
-def _(op: Requantize, stage: Stage, fold: Fold) -> Resources:
-    return Resources(luts=30 + fold.simd * 60, dsps=fold.simd)
+@cost.register(Requantize)
+@cost.register(DoubleRounding)
+def _(op: Requantize | DoubleRounding, stage: Stage, fold: Fold) -> Resources:
+    scaling = _scaling(stage.node, stage)
+    return Resources(luts=30 + fold.simd * scaling.luts, dsps=fold.simd * scaling.dsps)
+
+
+def _integer_products(products: IntegerDotProductConfig) -> float:
+    """Look-up tables of the products of a group and of their sums."""
+    rows, simd = products.rows, products.simd
+    if products.multiplier == "dsp":
+        # Adders alone; of packed products with a carry in each, and what joins two weights.
+        adder = products.product_format.bits + (2.5 if products.packs else 1.5)
+        joined = 0.5 * (products.weight_format.bits + 1) if products.packs else 0.0
+        return rows * ((simd - 1) * adder + simd * joined)
+    bits, planes = products.value_format.bits, products.plane_count
+    pairs = products.planes.pairs
+    # Of a pair of products and a bit of the weights a choice and an adder; the planes' sums are added to one another.
+    plane = 1.12 * pairs * (2 * bits + 5)
+    return rows * planes * (plane + bits + simd.bit_length() + 4) + pairs * (2 * bits + 5)
+
+
+def _scaling(node: Node, stage: Stage) -> Resources:
+    """One lane of a node that multiplies by constants."""
+    source = stage.graph.tensors[node.inputs[0]].number_format.bits
+    largest = int(abs(stage.graph.constants[node.inputs[1]].values).max())
+    if isinstance(node.op, DoubleRounding):
+        exponents = stage.graph.constants[node.inputs[2]].values
+        places = int(exponents.max()) + max(0, -int(exponents.min()))
+        dsps = WideMultiply(left=source, right=(largest << places).bit_length() + 1).multipliers
+        return Resources(luts=90 + 20 * dsps, dsps=dsps)
+    dsps = WideMultiply(left=source, right=largest.bit_length() + 1).multipliers
+    return Resources(luts=60 + 20 * (dsps - 1), dsps=dsps)
 
 
 @cycles.register(MaxPool)

@@ -108,6 +108,19 @@ def check(pipeline: Sequence[Stage], folding: Folding) -> Folding:
     return folding
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Option:
+    fold: Fold
+    cycles: int
+    cost: Resources
+
+    @property
+    def weight(self) -> tuple[int, int]:
+        """What the cells are worth together; of equal ones the fewest outputs in parallel."""
+        luts = self.cost.luts + _LUTS_PER_BLOCK_RAM * self.cost.block_rams + _LUTS_PER_DSP * self.cost.dsps
+        return luts, self.fold.pe
+
+
 def fold_for_interval(pipeline: Sequence[Stage], interval: int) -> Folding:
     """The least cost at which every stage takes at most `interval` cycles a frame.
 
@@ -116,40 +129,110 @@ def fold_for_interval(pipeline: Sequence[Stage], interval: int) -> Folding:
     FoldingError
         If a stage needs more cycles even when fully parallel.
     """
-    folds: dict[str, Fold] = {}
-    for stage in pipeline:
-        fast = [fold for fold in choices(stage) if cycles(stage.op, stage, fold) <= interval]
-        if not fast:
-            least = min(cycles(stage.op, stage, fold) for fold in choices(stage))
+    options = _options(pipeline)
+    for name, folds in options.items():
+        least = min(one.cycles for one in folds)
+        if least > interval:
             raise FoldingError(
-                f"stage {stage.name} takes {least} cycles a frame at full parallelism, more than the initiation "
-                f"interval of {interval} asked for; ask for {_least_interval(pipeline)} or more"
+                f"stage {name} takes {least} cycles a frame at full parallelism, more than the initiation "
+                f"interval of {interval} asked for; ask for {_least_interval(options)} or more"
             )
-        folds[stage.name] = min(fast, key=lambda fold: _weight(stage, fold))
-    return Folding(folds=folds)
+    return Folding(folds={name: folds[0].fold for name, folds in _fast(options, interval).items()})
 
 
 def fold_for_budget(pipeline: Sequence[Stage], budget: Resources) -> Folding:
     """The highest rate whose estimated cost stays within a budget.
 
+    At each rate every stage takes its cheapest folding at first. While a resource is short, the stage is folded anew
+    that thereby brings the whole furthest towards the budget: products move from look-up tables to multipliers, say.
+
     Raises
     ------
     FoldingError
-        If not even the smallest folding fits, saying by how much.
+        If not even the slowest rate fits, saying by how much.
     """
-    intervals = sorted({cycles(stage.op, stage, fold) for stage in pipeline for fold in choices(stage)})
-    reachable = [interval for interval in intervals if interval >= _least_interval(pipeline)]
-    for interval in reachable:
-        folding = fold_for_interval(pipeline, interval)
-        # FIFOs take longer to count than engines.
-        if engines_cost(pipeline, folding).fits(budget) and total_cost(pipeline, folding).fits(budget):
-            return folding
-    smallest = total_cost(pipeline, fold_for_interval(pipeline, reachable[-1]))
+    options = _options(pipeline)
+    least = _least_interval(options)
+    intervals = sorted({one.cycles for folds in options.values() for one in folds if one.cycles >= least})
+    found: Folding | None = None
+    # A longer interval admits every folding of a shorter one: bisect.
+    first, last = 0, len(intervals) - 1
+    while first <= last:
+        middle = (first + last) // 2
+        folding = _within(pipeline, options, intervals[middle], budget)
+        if folding is None:
+            first = middle + 1
+        else:
+            found, last = folding, middle - 1
+    if found is not None:
+        return found
+    smallest = total_cost(pipeline, fold_for_interval(pipeline, intervals[-1]))
     raise FoldingError(
         f"the smallest folding takes an estimated {smallest.luts} LUTs, {smallest.block_rams} block RAMs and "
         f"{smallest.dsps} multipliers; the budget is {budget.luts}, {budget.block_rams} and {budget.dsps}: choose a "
         "larger device or a smaller network"
     )
+
+
+def _options(pipeline: Sequence[Stage]) -> dict[str, list[_Option]]:
+    return {
+        stage.name: [
+            _Option(fold=fold, cycles=cycles(stage.op, stage, fold), cost=cost(stage.op, stage, fold))
+            for fold in choices(stage)
+        ]
+        for stage in pipeline
+    }
+
+
+def _fast(options: Mapping[str, list[_Option]], interval: int) -> dict[str, list[_Option]]:
+    """Each stage's foldings of at most that many cycles, but for those that take more of everything than another."""
+    fast: dict[str, list[_Option]] = {}
+    for name, folds in options.items():
+        kept: list[_Option] = []
+        for one in sorted((one for one in folds if one.cycles <= interval), key=lambda one: one.weight):
+            if not any(other.cost.fits(one.cost) for other in kept):
+                kept.append(one)
+        fast[name] = kept
+    return fast
+
+
+def _within(
+    pipeline: Sequence[Stage], options: Mapping[str, list[_Option]], interval: int, budget: Resources
+) -> Folding | None:
+    """A folding of a rate within a budget, if folding stages anew one by one leads to one."""
+    fast = _fast(options, interval)
+    chosen = {name: folds[0] for name, folds in fast.items()}
+    fifos = Resources()
+    while True:
+        needed = sum((one.cost for one in chosen.values()), start=fifos)
+        if needed.fits(budget):
+            # FIFOs take longer to count than engines: only where these fit, and from then on as they were counted.
+            folding = Folding(folds={name: one.fold for name, one in chosen.items()})
+            counted = total_cost(pipeline, folding) - (needed - fifos)
+            if (needed - fifos + counted).fits(budget):
+                return folding
+            fifos, needed = counted, needed - fifos + counted
+        excess, name, option = min(
+            (
+                (_excess(needed - chosen[name].cost + option.cost, budget), name, option)
+                for name, folds in fast.items()
+                for option in folds
+            ),
+            key=lambda move: (move[0], move[2].weight),
+        )
+        if excess >= _excess(needed, budget):
+            return None
+        chosen[name] = option
+
+
+def _excess(needed: Resources, budget: Resources) -> float:
+    """By how much, in shares of the budget, the resources that are short are exceeded."""
+    pairs = (
+        (needed.luts, budget.luts),
+        (needed.block_rams, budget.block_rams),
+        (needed.dsps, budget.dsps),
+    )
+    return sum(max(0, need - limit) / max(1, limit) for need, limit in pairs)
 
 
 def total_cost(pipeline: Sequence[Stage], folding: Folding) -> Resources:
@@ -164,11 +247,5 @@ def engines_cost(pipeline: Sequence[Stage], folding: Folding) -> Resources:
     return sum((cost(stage.op, stage, folding.folds[stage.name]) for stage in pipeline), start=Resources())
 
 
-def _least_interval(pipeline: Sequence[Stage]) -> int:
-    return max(min(cycles(stage.op, stage, fold) for fold in choices(stage)) for stage in pipeline)
-
-
-def _weight(stage: Stage, fold: Fold) -> tuple[int, int]:
-    resources = cost(stage.op, stage, fold)
-    total = resources.luts + _LUTS_PER_BLOCK_RAM * resources.block_rams + _LUTS_PER_DSP * resources.dsps
-    return total, fold.pe
+def _least_interval(options: Mapping[str, list[_Option]]) -> int:
+    return max(min(one.cycles for one in folds) for folds in options.values())

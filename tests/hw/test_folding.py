@@ -118,3 +118,23 @@ def test_foldings_by_hand_are_checked(tmp_path: Path) -> None:
     (tmp_path / "folding.json").write_text('{"conv": 3}')
     with pytest.raises(FoldingError, match="is no folding"):
         Folding.load(tmp_path / "folding.json")
+
+
+def test_multipliers_take_over_where_look_up_tables_are_short() -> None:
+    rng = np.random.default_rng(0)
+    build = GraphBuilder("integers")
+    edge = build.input("features", (64,), unsigned(8))
+    for index in range(3):
+        edge = build.matrix_vector(f"dense{index}", edge, rng.integers(-128, 128, (64, 64)))
+        edge = build.requantize(f"quantize{index}", edge, np.array([1]), np.array([0]), shift=12, output=unsigned(8))
+    pipeline = stages(build.finish(edge))
+    rates = {}
+    for dsps in (6, 60, 600):
+        budget = Resources(luts=12_000, block_rams=100, dsps=dsps)
+        folding = fold_for_budget(pipeline, budget)
+        assert total_cost(pipeline, folding).fits(budget)
+        rates[dsps] = _interval(pipeline, folding)
+    assert rates[6] > rates[60] > rates[600]
+    # Not all or nothing: with some multipliers some products stay in look-up tables.
+    mixed = fold_for_budget(pipeline, Resources(luts=12_000, block_rams=100, dsps=60))
+    assert {fold.multiplier for name, fold in mixed.folds.items() if name.startswith("dense")} == {"dsp", "lut"}
