@@ -7,10 +7,14 @@ from karui.flows.bench.corruption import CORRUPTION
 from karui.flows.bench.estimate import ESTIMATE
 from karui.flows.bench.finn_tfc import FINN_TFC
 from karui.flows.bench.lfc_vectors import LFC_VECTORS, LFC_VECTORS_128
+from karui.flows.bench.light_counts import LIGHT_COUNTS
+from karui.flows.bench.light_family import LIGHT_FAMILY
 from karui.flows.bench.limited_precision import LIMITED_PRECISION
+from karui.flows.bench.onnx_integer import ONNX_INTEGER
 from karui.flows.bench.separable_cost import SEPARABLE_COST
 from karui.flows.bench.sfc_timing import SFC_TIMING
 from karui.flows.bench.simulation_speed import SIMULATION_SPEED
+from karui.flows.bench.tflite_conv import TFLITE_CONV
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     LFC_VECTORS,
@@ -22,6 +26,10 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     BAD_INPUT,
     ESTIMATE,
     SIMULATION_SPEED,
+    TFLITE_CONV,
+    LIGHT_COUNTS,
+    ONNX_INTEGER,
+    LIGHT_FAMILY,
     SEPARABLE_COST,
     LIMITED_PRECISION,
 )

@@ -1,6 +1,5 @@
 """ONNX's integer operators, held against ONNX's own node tests and its reference implementation."""
 
-import importlib
 import warnings
 from typing import Any
 
@@ -9,53 +8,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.backend.test.case import node as node_tests
-from onnx.backend.test.case.test_case import TestCase
 from onnx.reference import ReferenceEvaluator
 
+from karui.flows.bench.onnx_cases import batched, integer_cases, tensor_of, with_constants, words_of
 from karui.sw.golden import evaluate
 from karui.sw.ir import DepthwiseConv, MatrixVector, MaxPool, Requantize, SlidingWindow, Threshold
 from karui.sw.lower.from_qonnx import ImportedNetwork, import_onnx
 from karui.sw.lower.onnx_model import INTEGER_OPERATORS, UnsupportedModel
 
-# Importing the module of an operator makes its cases.
-for operator in INTEGER_OPERATORS:
-    importlib.import_module(f"{node_tests.__name__}.{operator.lower()}")
-
-
-def integer_cases() -> dict[str, TestCase]:
-    operators = set(INTEGER_OPERATORS)
-    cases = node_tests._NodeTestCases
-    return {case.name: case for case in cases if operators & {node.op_type for node in case.model.graph.node}}
-
-
 CASES = integer_cases()
-
-
-def with_constants(case: TestCase, inputs: list[np.ndarray]) -> onnx.ModelProto:
-    """The model of a case with all operands but the first as initializers, behind a batch axis."""
-    model = onnx.ModelProto()
-    model.CopyFrom(case.model)
-    first, *others = model.graph.input
-    for value, array in zip(others, inputs[1:], strict=True):
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(array), value.name))
-    del model.graph.input[1:]
-    if len(inputs[0].shape) == 3:
-        first.type.tensor_type.shape.dim.insert(0, onnx.TensorShapeProto.Dimension(dim_value=1))
-    return model
-
-
-def words_of(imported: ImportedNetwork, tensor: np.ndarray) -> np.ndarray:
-    """Frames of the graph's input for a tensor of the model, its first axis the batch."""
-    layout = imported.input.layout
-    words = np.empty((len(tensor), layout.size), dtype=np.int64)
-    words[:, layout.reshape(-1)] = tensor.reshape(len(tensor), -1)
-    return words.reshape(len(tensor), *imported.input.shape)
-
-
-def tensor_of(imported: ImportedNetwork, words: np.ndarray) -> np.ndarray:
-    """The model's output tensor, in integers."""
-    layout = imported.output.layout
-    return words.reshape(len(words), -1)[:, layout.reshape(-1)].reshape(len(words), *layout.shape[1:])
 
 
 def check(imported: ImportedNetwork, tensor: np.ndarray, expected: np.ndarray) -> None:
@@ -73,8 +34,7 @@ def test_onnx_node_case(name: str) -> None:
         requantized = any(isinstance(node.op, Requantize) for node in imported.graph.nodes)
         assert requantized == ("qlinear" in name)
         assert not any(isinstance(node.op, Threshold) for node in imported.graph.nodes)
-        tensor = inputs[0][None] if inputs[0].ndim == 3 else inputs[0]
-        check(imported, tensor, outputs[0])
+        check(imported, batched(inputs[0]), outputs[0])
 
 
 def test_all_cases_of_the_integer_operators_are_covered() -> None:
