@@ -16,6 +16,7 @@ from karui.hw.arg_max import ArgMax, ArgMaxConfig
 from karui.hw.channel_shuffle import ChannelShuffle, ChannelShuffleConfig
 from karui.hw.concat import Concat, ConcatConfig
 from karui.hw.depthwise_conv import ConstantDepthwiseConv, ConstantDepthwiseConvConfig, DepthwiseConvConfig
+from karui.hw.double_rounding import DoubleRounding, DoubleRoundingConfig
 from karui.hw.estimate import Fold
 from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig
 from karui.hw.pool import Pool
@@ -132,6 +133,13 @@ def _(op: ir.Requantize, stage: Stage, fold: Fold) -> Engine:
 
 
 @engine.register
+def _(op: ir.DoubleRounding, stage: Stage, fold: Fold) -> Engine:
+    positions = stage.source.elements // stage.granule
+    config = _double_rounding(op, stage, stage.node, fold.simd, stage.granule, positions)
+    return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
+
+
+@engine.register
 def _(op: ir.SlidingWindow, stage: Stage, fold: Fold) -> Engine:
     config = SlidingWindowConfig.for_node(op, stage.source, fold.simd)
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
@@ -200,7 +208,7 @@ def _(op: ir.ChannelShuffle, stage: Stage, fold: Fold) -> Engine:
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
 
 
-def _activation(stage: Stage, fold: Fold) -> ThresholdConfig | RequantizeConfig | None:
+def _activation(stage: Stage, fold: Fold) -> ThresholdConfig | RequantizeConfig | DoubleRoundingConfig | None:
     node = stage.activation
     if node is None:
         return None
@@ -210,6 +218,8 @@ def _activation(stage: Stage, fold: Fold) -> ThresholdConfig | RequantizeConfig 
             return _threshold(stage, node, fold.pe, channels, stage.positions)
         case ir.Requantize() as op:
             return _requantize(op, stage, node, fold.pe, channels, stage.positions)
+        case ir.DoubleRounding() as op:
+            return _double_rounding(op, stage, node, fold.pe, channels, stage.positions)
         case _:
             raise UnsupportedNode(f"node {node.name}: {type(node.op).__name__} is no activation of an engine")
 
@@ -243,6 +253,24 @@ def _requantize(
     )
 
 
+def _double_rounding(
+    op: ir.DoubleRounding, stage: Stage, node: ir.Node, lanes: int, channels: int, positions: int
+) -> DoubleRoundingConfig:
+    multipliers, exponents = (stage.graph.constants[name].values for name in node.inputs[1:])
+    return DoubleRoundingConfig(
+        channels=channels,
+        lanes=lanes,
+        multipliers=multipliers,
+        exponents=exponents,
+        zero_point=op.zero_point,
+        minimum=op.minimum,
+        maximum=op.maximum,
+        input_format=stage.graph.tensors[node.inputs[0]].number_format,
+        output_format=op.output,
+        positions=positions,
+    )
+
+
 @singledispatch
 def component(config: StreamConfig | JoinConfig) -> wiring.Component:
     """Build the component of a configuration."""
@@ -257,6 +285,11 @@ def _(config: ThresholdConfig) -> wiring.Component:
 @component.register
 def _(config: RequantizeConfig) -> wiring.Component:
     return Requantize(config)
+
+
+@component.register
+def _(config: DoubleRoundingConfig) -> wiring.Component:
+    return DoubleRounding(config)
 
 
 @component.register

@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 
 from karui.hw.accumulate import Accumulate, AccumulateConfig
 from karui.hw.binary_dot_product import BinaryDotProduct, BinaryDotProductConfig
+from karui.hw.double_rounding import DoubleRoundingConfig, DoubleRoundingPipeline
 from karui.hw.integer_dot_product import IntegerDotProduct, IntegerDotProductConfig, Multiplier
 from karui.hw.popcount import LutInputs
 from karui.hw.requantize import RequantizeConfig, RequantizePipeline
@@ -20,7 +21,10 @@ from karui.hw.threshold import ThresholdConfig, ThresholdPipeline, level_word
 from karui.hw.xnor_popcount import XnorPopcount, XnorPopcountConfig
 from karui.sw.numerics import NumberFormat
 
-SumActivation = ThresholdConfig | RequantizeConfig | Literal["sign"] | None
+ScalingConfig = RequantizeConfig | DoubleRoundingConfig
+"""Activations that multiply."""
+
+SumActivation = ThresholdConfig | ScalingConfig | Literal["sign"] | None
 """What becomes of a sum: thresholds, a multiplication, one level for sums of 0 and more, or nothing."""
 
 ProductsConfig = XnorPopcountConfig | BinaryDotProductConfig | IntegerDotProductConfig
@@ -66,7 +70,7 @@ class LaneGroupConfig:
         Format of the sums.
     initial : ndarray, shape (folds, lanes)
         What each sum starts from.
-    activation : ThresholdConfig, RequantizeConfig, "sign" or None
+    activation : ThresholdConfig, ScalingConfig, "sign" or None
         What is done with a sum.
     multiplier : {"dsp", "lut"}
         What the products with integer weights are made of.
@@ -156,7 +160,7 @@ class LaneGroup(wiring.Component):
         m.d.comb += sums.i.valid.eq(products.o.valid)
         for lane in range(config.lanes):
             m.d.comb += sums.i.payload[lane].eq(products.o.payload[lane] << (config.scale - 1))
-        if isinstance(config.activation, ThresholdConfig | RequantizeConfig):
+        if isinstance(config.activation, ThresholdConfig | ScalingConfig):
             m.submodules.activation = activation = _activation(config.activation)
             wiring.connect(m, sums.o, activation.i)
             wiring.connect(m, activation.o, wiring.flipped(self.o))
@@ -179,5 +183,13 @@ def _products(config: ProductsConfig) -> XnorPopcount | BinaryDotProduct | Integ
             return IntegerDotProduct(config)
 
 
-def _activation(config: ThresholdConfig | RequantizeConfig) -> ThresholdPipeline | RequantizePipeline:
-    return ThresholdPipeline(config) if isinstance(config, ThresholdConfig) else RequantizePipeline(config)
+def _activation(
+    config: ThresholdConfig | ScalingConfig,
+) -> ThresholdPipeline | RequantizePipeline | DoubleRoundingPipeline:
+    match config:
+        case ThresholdConfig():
+            return ThresholdPipeline(config)
+        case RequantizeConfig():
+            return RequantizePipeline(config)
+        case DoubleRoundingConfig():
+            return DoubleRoundingPipeline(config)

@@ -13,11 +13,10 @@ from amaranth.lib.wiring import In, Out
 
 from karui.hw.counters import cycle
 from karui.hw.integer_dot_product import Multiplier
-from karui.hw.lane_group import LaneGroup, LaneGroupConfig, ProductsConfig, SumActivation, products
+from karui.hw.lane_group import LaneGroup, LaneGroupConfig, ProductsConfig, ScalingConfig, SumActivation, products
 from karui.hw.memory_style import Storage
 from karui.hw.popcount import LutInputs
 from karui.hw.replay_buffer import REPLAY_DELAY, ReplayBuffer, ReplayBufferConfig
-from karui.hw.requantize import RequantizeConfig
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
 from karui.hw.threshold import ThresholdConfig
 from karui.hw.timing import Cycles, Schedule, divisors, require_divisor
@@ -50,7 +49,7 @@ class MatrixVectorConfig:
         Format of the sums, wide enough for every product of the matrix.
     bias : ndarray of shape (M,), optional
         Integers that are added to the sums.
-    activation : ThresholdConfig or RequantizeConfig, optional
+    activation : ThresholdConfig, RequantizeConfig or DoubleRoundingConfig, optional
         Applied to the sums before they leave; for M channels, in lanes of `pe`. Without it the sums leave.
     positions : int
         Vectors a frame.
@@ -78,7 +77,7 @@ class MatrixVectorConfig:
     weight_format: NumberFormat = BIPOLAR
     blocks: int = 1
     bias: npt.NDArray[Any] | None = None
-    activation: ThresholdConfig | RequantizeConfig | None = None
+    activation: ThresholdConfig | ScalingConfig | None = None
     positions: int = 1
     weight_latency: int = WEIGHT_ROM_LATENCY
     storage: Storage = "auto"
@@ -198,7 +197,7 @@ class MatrixVectorConfig:
             scale, low, high = 2, 0, length
         initial, sum_format = constant, self.accumulator
         activation: SumActivation = None
-        if isinstance(self.activation, RequantizeConfig):
+        if isinstance(self.activation, ScalingConfig):
             activation = replace(self.activation.lane_slice(first, lanes), period=self.input_fold)
         elif self.activation is not None:
             # Out of the range of p a threshold is reached always or never, as it is at the range's edge.

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.cyclic_rom import CyclicRom, CyclicRomConfig
+from karui.hw.channel_parameters import check_channels, current_parameters, lane_slice
 from karui.hw.elementwise import Elementwise
 from karui.hw.stream import FIFO_LATENCY, Tagged, delayed, integer_of, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
 from karui.hw.wide_multiply import WideMultiply
-from karui.sw.numerics import NumberFormat, Overflow, Rounding, format_for_range, pack, to_integers
+from karui.sw.numerics import NumberFormat, Overflow, Rounding, format_for_range, signed
 
 _WIDEST = 62
 """Bits of the largest scaled value: what the golden model computes without overflow."""
@@ -67,9 +66,7 @@ class RequantizeConfig:
 
     def __post_init__(self) -> None:
         require_divisor("lanes of a requantization", self.lanes, self.channels, "channels")
-        for name, values in (("multipliers", self.multipliers), ("offsets", self.offsets)):
-            if values.shape not in ((1,), (self.channels,)):
-                raise ValueError(f"{name} must be of shape (1,) or ({self.channels},), not {values.shape}")
+        check_channels(self.channels, multipliers=self.multipliers, offsets=self.offsets)
         if self.shift < 0:
             raise ValueError(f"a requantization shifts right by 0 or more, not {self.shift}")
         if self.output_format.is_bipolar:
@@ -112,19 +109,12 @@ class RequantizeConfig:
 
     def lane_slice(self, first: int, lanes: int) -> RequantizeConfig:
         """The same scaling for `lanes` lanes from lane `first` of each beat on."""
-        folds = self.channels // self.lanes
-
-        def cut(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-            if len(values) == 1:
-                return values
-            return values.reshape(folds, self.lanes)[:, first : first + lanes].reshape(-1)
-
         return replace(
             self,
-            channels=folds * lanes,
+            channels=self.channels // self.lanes * lanes,
             lanes=lanes,
-            multipliers=cut(self.multipliers),
-            offsets=cut(self.offsets),
+            multipliers=lane_slice(self.multipliers, self.lanes, first, lanes),
+            offsets=lane_slice(self.offsets, self.lanes, first, lanes),
         )
 
     def schedule(self, arrivals: Cycles) -> Schedule:
@@ -178,7 +168,7 @@ class RequantizePipeline(wiring.Component):
         offsets = self._parameters(m, "offsets", config.offsets + config.half, product_valid)
         m.d.comb += self.o.valid.eq(delayed(m, product_valid, 2, name="valid", control=True))
         for lane in range(config.lanes):
-            value = Signal(signed(multiply.left), name=f"value_{lane}", reset_less=True)
+            value = Signal(Shape(multiply.left, signed=True), name=f"value_{lane}", reset_less=True)
             m.d.sync += value.eq(integer_of(self.i.payload[lane], config.input_format))
             product = multiply.build(m, value, multipliers[lane], name=f"product_{lane}")
             total = Signal(total_shape, name=f"total_{lane}", reset_less=True)
@@ -191,18 +181,17 @@ class RequantizePipeline(wiring.Component):
     def _parameters(self, m: Module, name: str, values: npt.NDArray[np.int64], used: Value) -> list[Value]:
         """The values of the channels of the current beat; `used` steps to the next beat's."""
         config = self.config
-        stored = format_for_range(min(int(values.min()), -1), int(values.max()))
-        if np.all(values == values[0]):
-            return [Const(int(values[0]), signed(stored.bits))] * config.lanes
-        words = np.broadcast_to(values, (config.channels,)).reshape(-1, config.lanes)
-        m.submodules[name] = rom = CyclicRom(
-            CyclicRomConfig(
-                words=tuple(to_integers(pack(words, stored))), width=config.lanes * stored.bits, period=config.period
-            )
+        stored = signed(format_for_range(min(int(values.min()), -1), int(values.max())).bits)
+        return current_parameters(
+            m,
+            name,
+            values,
+            stored,
+            channels=config.channels,
+            lanes=config.lanes,
+            period=config.period,
+            used=used,
         )
-        current = Signal(lanes_of(stored, config.lanes), name=name)
-        m.d.comb += [rom.advance.eq(used), current.as_value().eq(rom.word)]
-        return [current[lane] for lane in range(config.lanes)]
 
     def _rounded(self, m: Module, total: Signal, lane: int) -> Signal:
         config = self.config
@@ -245,5 +234,5 @@ class Requantize(Elementwise):
         super().__init__(config, RequantizePipeline(config))
 
 
-def _signed_range(low: int, high: int) -> Any:
-    return signed(format_for_range(min(low, -1), high).bits)
+def _signed_range(low: int, high: int) -> Shape:
+    return Shape(format_for_range(min(low, -1), high).bits, signed=True)

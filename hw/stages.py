@@ -6,7 +6,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from karui.sw.ir import Flatten, Graph, GraphError, MatrixVector, Node, Op, Requantize, SlidingWindow, Tensor, Threshold
+from karui.sw.ir import (
+    DoubleRounding,
+    Flatten,
+    Graph,
+    GraphError,
+    MatrixVector,
+    Node,
+    Op,
+    Requantize,
+    SlidingWindow,
+    Tensor,
+    Threshold,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -140,7 +152,7 @@ def _activation(graph: Graph, node: Node) -> Node | None:
     if not isinstance(node.op, MatrixVector) or len(graph.consumers[node.name]) != 1:
         return None
     (reader,) = graph.consumers[node.name]
-    if node.name in graph.outputs or not isinstance(reader.op, Threshold | Requantize):
+    if node.name in graph.outputs or not isinstance(reader.op, Threshold | Requantize | DoubleRounding):
         return None
     return reader
 
@@ -148,9 +160,10 @@ def _activation(graph: Graph, node: Node) -> Node | None:
 def _granule(graph: Graph, node: Node) -> int:
     streams = [graph.tensors[name] for name in node.inputs if name not in graph.constants]
     match node.op:
-        case Threshold() | Requantize() if all(graph.tensors[name].shape[0] == 1 for name in node.inputs[1:]):
+        case Threshold() | Requantize() | DoubleRounding():
             # The same for all channels: lanes may run across positions.
-            return streams[0].elements
+            if all(graph.tensors[name].shape[0] == 1 for name in node.inputs[1:]):
+                return streams[0].elements
         case MatrixVector():
             # Behind a sliding window the channels of the map that it cuts from.
             for before in graph.nodes:
