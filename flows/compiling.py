@@ -15,7 +15,7 @@ from karui.flows.design import Design, Rate
 from karui.flows.settings import Settings
 from karui.flows.synthesize.targets import find_device
 from karui.hw.accelerator import Accelerator
-from karui.hw.estimate import cost, cycles
+from karui.hw.estimate import cost, cycles, multipliers
 from karui.hw.stages import Stage
 from karui.sw.data.dataset import Dataset
 from karui.sw.lower.agreement import Agreement, compare_with_golden, to_graph_layout
@@ -129,6 +129,7 @@ def _layer(stage: Stage, accelerator: Accelerator) -> dict[str, Any]:
         "parameter_bits": sum(constant.bits for constant in constants.values()),
         "simd": fold.simd,
         "pe": fold.pe,
+        "multiplier": fold.multiplier if len(multipliers(stage)) > 1 else None,
         "cycles": cycles(stage.op, stage, fold),
         "fifo_words": [flow.fifos[link].depth for link in flow.inputs[stage.name] if link in flow.fifos],
         "estimate": {"luts": estimate.luts, "block_rams": estimate.block_rams, "dsps": estimate.dsps},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from karui.hw.dataflow import Dataflow
@@ -18,6 +18,12 @@ from karui.sw.ir import DepthwiseConv, MatrixVector, SlidingWindow
 # which an ECP5-85F offers them (83,640 look-up tables, 208 block RAMs, 156 multipliers).
 _LUTS_PER_BLOCK_RAM = 400
 _LUTS_PER_DSP = 500
+# What a multiplier has to save so that products are taken to multipliers that are left over. Narrower ones stay in
+# look-up tables: two 4-bit weights by 4-bit activations in a multiplier save 50, one of 8 bits by 8 bits saves 115.
+_LUTS_SAVED_PER_DSP = 60
+
+DSPS = 124
+"""Multipliers that a folding for a rate takes at most where look-up tables do as well: four fifths of an ECP5-85F's."""
 
 
 class FoldingError(ValueError):
@@ -121,8 +127,11 @@ class _Option:
         return luts, self.fold.pe
 
 
-def fold_for_interval(pipeline: Sequence[Stage], interval: int) -> Folding:
+def fold_for_interval(pipeline: Sequence[Stage], interval: int, *, dsps: int = DSPS) -> Folding:
     """The least cost at which every stage takes at most `interval` cycles a frame.
+
+    Products of integers that are not narrow are made in multipliers, those first that save the most look-up tables,
+    until `dsps` multipliers are in use.
 
     Raises
     ------
@@ -137,7 +146,8 @@ def fold_for_interval(pipeline: Sequence[Stage], interval: int) -> Folding:
                 f"stage {name} takes {least} cycles a frame at full parallelism, more than the initiation "
                 f"interval of {interval} asked for; ask for {_least_interval(options)} or more"
             )
-    return Folding(folds={name: folds[0].fold for name, folds in _fast(options, interval).items()})
+    cheapest = Folding(folds={name: folds[0].fold for name, folds in _fast(options, interval).items()})
+    return _with_multipliers(options, cheapest, dsps)
 
 
 def fold_for_budget(pipeline: Sequence[Stage], budget: Resources) -> Folding:
@@ -145,6 +155,7 @@ def fold_for_budget(pipeline: Sequence[Stage], budget: Resources) -> Folding:
 
     At each rate every stage takes its cheapest folding at first. While a resource is short, the stage is folded anew
     that thereby brings the whole furthest towards the budget: products move from look-up tables to multipliers, say.
+    Multipliers that are left over are used as for a rate.
 
     Raises
     ------
@@ -165,7 +176,8 @@ def fold_for_budget(pipeline: Sequence[Stage], budget: Resources) -> Folding:
         else:
             found, last = folding, middle - 1
     if found is not None:
-        return found
+        improved = _with_multipliers(options, found, budget.dsps)
+        return improved if total_cost(pipeline, improved).fits(budget) else found
     smallest = total_cost(pipeline, fold_for_interval(pipeline, intervals[-1]))
     raise FoldingError(
         f"the smallest folding takes an estimated {smallest.luts} LUTs, {smallest.block_rams} block RAMs and "
@@ -223,6 +235,24 @@ def _within(
         if excess >= _excess(needed, budget):
             return None
         chosen[name] = option
+
+
+def _with_multipliers(options: Mapping[str, list[_Option]], folding: Folding, dsps: int) -> Folding:
+    """The folding with products taken to multipliers while there are any, where each saves enough look-up tables."""
+    by_fold = {name: {one.fold: one.cost for one in folds} for name, folds in options.items()}
+    free = dsps - sum(by_fold[name][fold].dsps for name, fold in folding.folds.items())
+    folds = dict(folding.folds)
+    moves = []
+    for name, fold in folds.items():
+        moved = replace(fold, multiplier="dsp")
+        if fold.multiplier == "lut" and moved in by_fold[name]:
+            change = by_fold[name][moved] - by_fold[name][fold]
+            moves.append((-change.luts / max(1, change.dsps), change.dsps, name, moved))
+    for saved, taken, name, moved in sorted(moves, key=lambda move: -move[0]):
+        if saved >= _LUTS_SAVED_PER_DSP and taken <= free:
+            folds[name] = moved
+            free -= taken
+    return Folding(folds=folds)
 
 
 def _excess(needed: Resources, budget: Resources) -> float:

@@ -87,6 +87,7 @@ class Layer(TypedDict):
     parameter_bits: int
     simd: int
     pe: int
+    multiplier: NotRequired[str | None]
     cycles: int
     estimate: Estimate
     reads: NotRequired[list[str]]

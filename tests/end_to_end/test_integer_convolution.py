@@ -6,12 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from karui.flows.synthesize import find_device
+from karui.flows.synthesize.block_ram_register import absorb_output_registers
+from karui.flows.synthesize.multiplier_register import absorb_multiplier_registers
+from karui.flows.synthesize.yosys import map_netlist, write_netlist
 from karui.hw.accelerator import Accelerator
 from karui.hw.design_folder import write_design
-from karui.hw.estimate import multipliers
-from karui.hw.folding import Folding, fold_for_interval
+from karui.hw.estimate import Fold, multipliers
+from karui.hw.folding import Folding, engines_cost, fold_for_interval
 from karui.hw.manifest import Manifest
 from karui.hw.stages import stages
+from karui.sim.netlist import ecp5_models, write_netlist_design
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sw.golden import evaluate
@@ -79,6 +84,43 @@ def test_convolutions_are_bit_exact_and_as_fast_as_predicted(
     assert len(np.unique(expected)) > 100
     for mode in BackPressure:
         result = run_regression(tmp_path, frames, expected, back_pressure=mode, seed=3)
+        assert result.passed, result.failure()
+        if mode is BackPressure.NONE:
+            measured = (result.initiation_interval, result.latency)
+            assert measured == (accelerator.predicted.initiation_interval, accelerator.predicted.latency)
+
+
+def test_netlist_with_the_multipliers_own_registers(tmp_path: Path) -> None:
+    """Two rows of 4-bit weights to a multiplier, and a requantization, as they are mapped to an ECP5."""
+    rng = np.random.default_rng(5)
+    build = GraphBuilder("dense")
+    edge = build.input("values", (24,), unsigned(8))
+    edge = build.matrix_vector("dense", edge, rng.integers(-8, 8, (8, 12)), rng.integers(-99, 99, 8), groups=2)
+    scales = rng.integers(200, 300, 8), rng.integers(300_000, 700_000, 8)
+    graph = build.finish(build.requantize("scale", edge, *scales, shift=12, output=unsigned(8)))
+    accelerator = generate(graph, Folding(folds={"dense": Fold(simd=3, pe=2)}), tmp_path)
+    manifest = Manifest.load(tmp_path)
+    mapped = tmp_path / "mapped"
+    mapped.mkdir()
+    netlist = map_netlist(
+        [tmp_path / source for source in manifest.sources],
+        top=manifest.top,
+        clock=manifest.clock,
+        device=find_device("ecp5-85f-8"),
+        folder=mapped,
+    )
+    kinds = [cell["type"] for cell in netlist.design["cells"].values()]
+    assert kinds.count("MULT18X18D") == engines_cost(accelerator.stages, accelerator.folding).dsps == 3 + 2
+    absorption = absorb_output_registers(netlist.design) + absorb_multiplier_registers(netlist.design)
+    # Both operands and the product of each multiplier.
+    assert (absorption.ports, absorption.refused) == (3 * 5, {})
+    write_netlist(netlist, mapped)
+    write_netlist_design(tmp_path, mapped / "netlist.v", tmp_path / "netlist")
+    frames = frames_of(graph, 40)
+    expected = evaluate(graph, frames)
+    assert len(np.unique(expected)) > 100
+    for mode in (BackPressure.NONE, BackPressure.RANDOM):
+        result = run_regression(tmp_path / "netlist", frames, expected, back_pressure=mode, libraries=ecp5_models())
         assert result.passed, result.failure()
         if mode is BackPressure.NONE:
             measured = (result.initiation_interval, result.latency)

@@ -93,6 +93,32 @@ def _interval(pipeline: tuple[Stage, ...], folding: Folding) -> int:
     return max(cycles(stage.op, stage, folding.folds[stage.name]) for stage in pipeline)
 
 
+def _multiplying(bits: int) -> tuple[Stage, ...]:
+    rng = np.random.default_rng(0)
+    build = GraphBuilder("multiplying")
+    edge = build.input("values", (64,), unsigned(bits))
+    for name in ("first", "second"):
+        edge = build.matrix_vector(name, edge, rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), (64, 64)))
+        edge = build.requantize(f"{name}.scale", edge, np.array([3]), np.array([0]), shift=9, output=unsigned(bits))
+    return stages(build.finish(edge))
+
+
+@pytest.mark.parametrize(
+    ("bits", "dsps", "made"),
+    [
+        (8, 200, ["dsp", "dsp"]),
+        (8, 50, ["dsp", "lut"]),
+        (8, 20, ["lut", "lut"]),
+        (4, 200, ["lut", "lut"]),
+    ],
+)
+def test_wide_products_take_the_multipliers_that_there_are(bits: int, dsps: int, made: list[str]) -> None:
+    pipeline = _multiplying(bits)
+    folding = check(pipeline, fold_for_interval(pipeline, 128, dsps=dsps))
+    assert sorted(folding.folds[name].multiplier for name in ("first", "second")) == made
+    assert total_cost(pipeline, folding).dsps <= max(dsps, sum(folding.folds[stage.name].pe for stage in pipeline))
+
+
 def test_what_cannot_be_met_is_said() -> None:
     pipeline = stages(convolution())
     with pytest.raises(FoldingError, match=r"stage conv\.window takes 324 cycles .* ask for 324 or more"):
