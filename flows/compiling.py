@@ -16,6 +16,7 @@ from karui.flows.settings import Settings
 from karui.flows.synthesize.targets import find_device
 from karui.hw.accelerator import Accelerator
 from karui.hw.estimate import cost, cycles, multipliers
+from karui.hw.folding import DSPS
 from karui.hw.stages import Stage
 from karui.sw.data.dataset import Dataset
 from karui.sw.lower.agreement import Agreement, compare_with_golden, to_graph_layout
@@ -139,11 +140,13 @@ def _layer(stage: Stage, accelerator: Accelerator) -> dict[str, Any]:
 def rate_of(settings: Settings) -> Rate:
     """The rate that a build's settings ask for."""
     hardware = settings.hardware
+    device = find_device(hardware.device)
     return Rate(
         initiation_interval=hardware.initiation_interval,
         frame_rate=hardware.frame_rate,
         clock_mhz=hardware.clock_mhz,
-        device=find_device(hardware.device) if hardware.fit else None,
+        device=device if hardware.fit else None,
+        dsps=min(DSPS, device.dsps),
     )
 
 

@@ -19,7 +19,7 @@ from karui.flows.synthesize.targets import Device, find_device
 from karui.hw.accelerator import Accelerator
 from karui.hw.design_folder import write_design
 from karui.hw.estimate import Resources
-from karui.hw.folding import Folding, fold_for_budget, fold_for_interval
+from karui.hw.folding import DSPS, Folding, fold_for_budget, fold_for_interval
 from karui.hw.manifest import Manifest
 from karui.hw.stages import stages
 from karui.sim.regression import run_regression
@@ -49,12 +49,15 @@ class Rate:
         Frames a second, at least, at a clock.
     device : Device or None
         The best rate within this device.
+    dsps : int
+        Multipliers that a folding for one of the first two may take.
     """
 
     initiation_interval: int | None = None
     frame_rate: float | None = None
     clock_mhz: float | None = None
     device: Device | None = None
+    dsps: int = DSPS
 
     def fold(self, graph: Graph) -> Folding:
         """The folding that meets the rate at least cost.
@@ -70,8 +73,8 @@ class Rate:
         if self.frame_rate is not None:
             if self.clock_mhz is None:
                 raise ValueError("a frame rate needs a clock: give clock_mhz")
-            return fold_for_interval(pipeline, int(self.clock_mhz * 1e6 / self.frame_rate))
-        return fold_for_interval(pipeline, self.initiation_interval or DEFAULT_INTERVAL)
+            return fold_for_interval(pipeline, int(self.clock_mhz * 1e6 / self.frame_rate), dsps=self.dsps)
+        return fold_for_interval(pipeline, self.initiation_interval or DEFAULT_INTERVAL, dsps=self.dsps)
 
 
 def budget(device: Device) -> Resources:

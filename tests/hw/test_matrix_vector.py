@@ -7,6 +7,7 @@ from amaranth.hdl import Array, Assert, Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from karui.hw.double_rounding import DoubleRoundingConfig
 from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig
 from karui.hw.requantize import RequantizeConfig
 from karui.hw.stream import delayed, lanes_of
@@ -14,7 +15,18 @@ from karui.hw.threshold import ThresholdConfig
 from karui.hw.weight_rom import WeightRom, WeightRomConfig, weight_words
 from karui.sim.results import BackPressure
 from karui.sim.stream_testbench import run_stream
-from karui.sw.numerics import BIPOLAR, NumberFormat, Overflow, Rounding, saturate, shift_right, signed, unsigned
+from karui.sw.numerics import (
+    BIPOLAR,
+    NumberFormat,
+    Overflow,
+    Rounding,
+    doubling_high_multiply,
+    rounding_divide,
+    saturate,
+    shift_right,
+    signed,
+    unsigned,
+)
 
 
 class Layer(wiring.Component):
@@ -87,6 +99,10 @@ def _check(config, weights, vectors, storage="auto", built=None, **patterns):
     sums = np.hstack([part @ block.T for part, block in parts]) + (0 if config.bias is None else config.bias)
     if config.activation is None:
         expected = sums
+    elif isinstance(config.activation, DoubleRoundingConfig):
+        high = doubling_high_multiply(sums, config.activation.multipliers)
+        rounded = rounding_divide(high, -config.activation.exponents) + config.activation.zero_point
+        expected = saturate(rounded, config.activation.minimum, config.activation.maximum)
     elif isinstance(config.activation, RequantizeConfig):
         scaled = sums * config.activation.multipliers + config.activation.offsets
         rounded = shift_right(scaled, config.activation.shift, config.activation.rounding)
@@ -325,6 +341,24 @@ def test_integer_weights_requantized(input_format, output_format, rounding):
         vectors=20,
     )
     _check(*problem)
+
+
+@pytest.mark.parametrize("fold", FEW_FOLDS)
+def test_integer_weights_rounded_twice(fold):
+    config, weights, vectors = _problem(*fold, input_format=signed(8), weight_format=signed(8), bias=True, vectors=20)
+    random = np.random.default_rng(15)
+    scale = DoubleRoundingConfig(
+        channels=config.outputs,
+        lanes=config.pe,
+        multipliers=random.integers(1 << 30, 1 << 31, config.outputs),
+        exponents=random.integers(-10, -7, config.outputs),
+        zero_point=-3,
+        minimum=-128,
+        maximum=100,
+        input_format=config.accumulator,
+        output_format=signed(8),
+    )
+    _check(replace(config, activation=scale), weights, vectors)
 
 
 BLOCKS = [(8, 12, 2, 3, 2), (8, 12, 4, 6, 2), (12, 12, 1, 1, 12), (6, 12, 2, 2, 3), (12, 8, 3, 2, 4), (6, 6, 1, 2, 3)]
