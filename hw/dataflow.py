@@ -8,8 +8,8 @@ follows from the cycles of its words:
    full: in which cycle each word is written and read is then known. Every frame's cycles are those of the frame
    before it, plus T.
 2. With the most words that a FIFO then holds as its depth, nothing changes: that run is a legal one of the hardware.
-   So is the one in which the engines between a fork and a FIFO do their work later by as much as their own buffers
-   allow, in which the FIFO holds less: that one is taken.
+   So is the one in which the engines between a fork and a FIFO do their work as late as their own buffers and the join
+   allow, and the FIFO holds less: that one is taken.
 3. Streams with finite FIFOs are an event graph (every transfer waits for a maximum of earlier ones), in which no
    transfer comes later because another comes earlier. So with input as fast as it is taken, no frame is later than in
    that run: the interval is T. And since there is a run that never stops, the hardware cannot deadlock, whatever the
@@ -25,16 +25,16 @@ from typing import TypeVar, cast
 
 import numpy as np
 
+from karui.hw.deadlines import NEVER, deadlines
 from karui.hw.deep_fifo import DeepFifoConfig, least_depth, leaves_memory
 from karui.hw.engines import Engine, JoinConfig, StreamConfig
 from karui.hw.estimate import Resources, memory_cost
 from karui.hw.fork import ForkConfig
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS
-from karui.hw.slack import slack
 from karui.hw.stages import Stage, readers
 from karui.hw.stream import FIFO_LATENCY
 from karui.hw.timing import Cycles, JoinSchedule, Schedule, consecutive
-from karui.hw.width_converter import WidthConverterConfig
+from karui.hw.width_converter import WIDTH_LATENCY, WidthConverterConfig
 from karui.sw.ir import Graph, Tensor
 
 Result = TypeVar("Result", Schedule, JoinSchedule)
@@ -204,27 +204,44 @@ class Dataflow:
             link: DeepFifoConfig(
                 element=link.tensor.number_format,
                 lanes=link.lanes_out,
-                depth=least_depth(writes + self._delay(link), self.paced.reads[link]),
+                depth=least_depth(self._latest_writes(link), self.paced.reads[link]),
             )
-            for link, writes in self.paced.writes.items()
+            for link in self.paced.writes
         }
 
-    def _delay(self, link: Link) -> int:
-        """Cycles by which the words for a FIFO may be late, since the engines in front of it hold what they come from.
+    def _latest_writes(self, link: Link) -> Cycles:
+        """The latest cycles in which a FIFO may get its words, with all that the engines in front of it hold.
 
-        From the last fork or join on, each engine may put off its work by as much as its input buffer allows; no word
-        may be so late that the join would wait for it.
+        From the last fork or join on, where beats are taken as in the evenly paced run; the join gets every word as in
+        that run too.
         """
-        sender = {stage.writes: (stage, engine) for stage, engine in zip(self.stages, self.engines, strict=True)}
-        late = 0
-        stream = link.stream
-        while stream in sender and stream not in self.forks and len(sender[stream][0].reads) == 1:
-            stage, engine = sender[stream]
-            late += slack(engine.config, self.paced.accepted[stage.name])
-            stream = stage.reads[0]
-        waits = self.paced.reads[link] - FIFO_LATENCY - self.paced.writes[link]
-        # Of the first frame the join may take the first words before it has to wait.
-        return min(late, int(waits[len(waits) // _FRAMES :].min()))
+        senders = {stage.writes: (stage, engine) for stage, engine in zip(self.stages, self.engines, strict=True)}
+        way: list[tuple[Stage, Engine, Link]] = []
+        behind = link
+        while behind.stream in senders and behind.stream not in self.forks:
+            stage, engine = senders[behind.stream]
+            if len(stage.reads) > 1:
+                break
+            way.insert(0, (stage, engine, behind))
+            (behind,) = self.inputs[stage.name]
+        if not way:
+            return self.paced.writes[link]
+        latest = self.paced.accepted[way[0][0].name]
+        for stage, engine, behind in way:
+            leaves = self.paced.departures[stage.writes]
+            limit = self.paced.reads[link] - FIFO_LATENCY if behind is link else None
+            converter = behind.converter
+            if converter is None:
+                latest = deadlines(engine.config, latest, leaves, _never(leaves) if limit is None else limit)
+                continue
+            crossed = converter.schedule(leaves).departures
+            if limit is None:
+                limit = _never(crossed)
+            # Beats come to the converter in time for the first word that they are part of.
+            words = np.arange(len(leaves)) * behind.lanes_in // behind.lanes_out
+            latest = deadlines(engine.config, latest, leaves, limit[words] - WIDTH_LATENCY)
+            latest = deadlines(converter, latest, crossed, limit)
+        return np.maximum(latest, self.paced.writes[link])
 
     @property
     def cost(self) -> Resources:
@@ -242,6 +259,10 @@ class Dataflow:
             The FIFOs; they never fill unless given.
         """
         return _Walk(self, fifos or {}).run(arrivals)
+
+
+def _never(cycles: Cycles) -> Cycles:
+    return np.full_like(cycles, NEVER)
 
 
 def fifo_cost(fifo: DeepFifoConfig) -> Resources:
@@ -333,9 +354,8 @@ class _Walk:
             read = self._schedule(self._engines[link.reader].config, crossed.departures).accepted
         if link.converter is None:
             return read
-        # A width converter holds two beats of its wider side: what comes has to wait until those before have left.
-        behind = np.arange(1, len(offers) + 1) * link.lanes_in - 1 - 2 * max(link.lanes_in, link.lanes_out)
-        waits = np.where(behind < 0, 0, read[np.maximum(behind, 0) // link.lanes_out] + 1)
+        behind = link.converter.behind(len(offers))
+        waits = np.where(behind < 0, 0, read[behind] + 1)
         return consecutive(np.maximum(crossed.accepted, waits))
 
     def _schedule(self, what: StreamConfig | JoinConfig | Link, arrivals: Cycles) -> Schedule:

@@ -17,6 +17,9 @@ from karui.hw.stream import delayed, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
 from karui.sw.numerics import NumberFormat
 
+WIDTH_LATENCY = 3
+"""Cycles from the last element of an output beat to the beat, at most."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WidthConverterConfig:
@@ -50,6 +53,11 @@ class WidthConverterConfig:
     def is_multiple(self) -> bool:
         """Whether the lanes of one side are a multiple of the other side's."""
         return max(self.lanes_in, self.lanes_out) % min(self.lanes_in, self.lanes_out) == 0
+
+    def behind(self, beats: int) -> Cycles:
+        """For each input beat the output beat that has to be transferred before, or -1: two wider beats are held."""
+        last_element = np.arange(1, beats + 1) * self.lanes_in - 1 - 2 * max(self.lanes_in, self.lanes_out)
+        return np.maximum(last_element // self.lanes_out, -1)
 
     def schedule(self, arrivals: Cycles) -> Schedule:
         """Cycles of each beat; see `Schedule`."""

@@ -121,6 +121,7 @@ def run_streams(
     source: BackPressure = BackPressure.NONE,
     sink: BackPressure = BackPressure.NONE,
     arrivals: Mapping[str, npt.NDArray[Any]] | None = None,
+    takes: Mapping[str, npt.NDArray[Any]] | None = None,
     seed: int = 0,
     watchdog: int = 20_000,
     settle: int = 50,
@@ -143,6 +144,8 @@ def run_streams(
         Pauses of the sources and of the sinks, each with a pattern of its own.
     arrivals : mapping of str to ndarray, optional
         For an input the cycle from which each beat is offered, instead of `source`'s pattern.
+    takes : mapping of str to ndarray, optional
+        For an output the cycle from which each beat is taken, instead of `sink`'s pattern.
     seed : int
         Of all patterns.
     watchdog : int
@@ -160,7 +163,13 @@ def run_streams(
         for name, beats in beats_in.items()
     }
     sinks = {
-        name: _Sink(name=name, member=getattr(component, name), beats=beats, willing=_willing(sink, random))
+        name: _Sink(
+            name=name,
+            member=getattr(component, name),
+            beats=beats,
+            willing=_willing(sink, random),
+            takes=None if takes is None or name not in takes else np.asarray(takes[name], dtype=np.int64),
+        )
         for name, beats in beats_out.items()
     }
     check_paths = sink is not BackPressure.NONE
@@ -172,7 +181,7 @@ def run_streams(
             for one in sources.values():
                 one.offer(context, cycle)
             for other in sinks.values():
-                other.decide(context)
+                other.decide(context, cycle)
             if check_paths:
                 _check_paths(context, cycle, sources, sinks)
             waiting = any(one.offering for one in sources.values())
@@ -270,6 +279,7 @@ class _Sink:
     member: Any
     beats: int
     willing: Iterator[bool]
+    takes: Integers | None = None
     is_ready: bool = False
     departures: list[int] = field(default_factory=list)
     taken: list[int] = field(default_factory=list)
@@ -281,9 +291,12 @@ class _Sink:
         """Whether all beats have come."""
         return len(self.received) == self.beats
 
-    def decide(self, context: Any) -> None:
+    def decide(self, context: Any, cycle: int) -> None:
         """Be ready or not."""
-        self.is_ready = next(self.willing)
+        if self.takes is None:
+            self.is_ready = next(self.willing)
+        else:
+            self.is_ready = self.is_done or cycle >= int(self.takes[len(self.received)])
         context.set(self.member.ready, self.is_ready)
 
     def transfer(self, context: Any, cycle: int) -> bool:
