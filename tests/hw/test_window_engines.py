@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from karui.hw.engines import component, engine
+from karui.hw.engines import engine
 from karui.hw.estimate import Fold, cost, cycles
 from karui.hw.folding import choices
 from karui.hw.stages import Stage, stages
@@ -62,10 +62,9 @@ STAGES = {
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
-def test_every_folding_builds_and_takes_the_estimated_cycles(stage: Stage) -> None:
+def test_every_folding_takes_the_estimated_cycles(stage: Stage) -> None:
     for fold in choices(stage):
         config = engine(stage.op, stage, fold).config
-        component(config)
         assert cycles(stage.op, stage, fold) == config.interval, fold
         assert cost(stage.op, stage, fold).luts > 0
 
