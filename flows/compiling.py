@@ -147,6 +147,7 @@ def rate_of(settings: Settings) -> Rate:
         clock_mhz=hardware.clock_mhz,
         device=device if hardware.fit else None,
         dsps=min(DSPS, device.dsps),
+        lut_inputs=device.lut_inputs,
     )
 
 

@@ -21,6 +21,7 @@ from karui.hw.design_folder import write_design
 from karui.hw.estimate import Resources
 from karui.hw.folding import DSPS, Folding, fold_for_budget, fold_for_interval
 from karui.hw.manifest import Manifest
+from karui.hw.popcount import LutInputs
 from karui.hw.stages import stages
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure, RegressionResult
@@ -51,6 +52,8 @@ class Rate:
         The best rate within this device.
     dsps : int
         Multipliers that a folding for one of the first two may take.
+    lut_inputs : {4, 6}
+        Inputs of the target's look-up tables; a device given has its own.
     """
 
     initiation_interval: int | None = None
@@ -58,6 +61,7 @@ class Rate:
     clock_mhz: float | None = None
     device: Device | None = None
     dsps: int = DSPS
+    lut_inputs: LutInputs = 4
 
     def fold(self, graph: Graph) -> Folding:
         """The folding that meets the rate at least cost.
@@ -69,12 +73,14 @@ class Rate:
         """
         pipeline = stages(graph)
         if self.device is not None:
-            return fold_for_budget(pipeline, budget(self.device))
+            return fold_for_budget(pipeline, budget(self.device)).built_for(self.device.lut_inputs)
         if self.frame_rate is not None:
             if self.clock_mhz is None:
                 raise ValueError("a frame rate needs a clock: give clock_mhz")
-            return fold_for_interval(pipeline, int(self.clock_mhz * 1e6 / self.frame_rate), dsps=self.dsps)
-        return fold_for_interval(pipeline, self.initiation_interval or DEFAULT_INTERVAL, dsps=self.dsps)
+            interval = int(self.clock_mhz * 1e6 / self.frame_rate)
+        else:
+            interval = self.initiation_interval or DEFAULT_INTERVAL
+        return fold_for_interval(pipeline, interval, dsps=self.dsps).built_for(self.lut_inputs)
 
 
 def budget(device: Device) -> Resources:

@@ -107,6 +107,7 @@ def _(op: ir.MatrixVector, stage: Stage, fold: Fold) -> Engine:
         activation=_activation(stage, fold),
         positions=stage.positions,
         multiplier=fold.multiplier,
+        lut_inputs=fold.lut_inputs,
     )
     rom = WeightRomConfig(
         weights=weights.values,

@@ -14,6 +14,7 @@ from karui.hw.integer_dot_product import IntegerDotProductConfig, Multiplier
 from karui.hw.matrix_vector import pe_groups
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS
 from karui.hw.pool_config import PoolConfig
+from karui.hw.popcount import LutInputs
 from karui.hw.sliding_window import SlidingWindowConfig
 from karui.hw.stages import Stage
 from karui.hw.tap_window import MEMORY_DISTANCE, TapWindowConfig
@@ -52,11 +53,14 @@ class Fold:
         Elements of the result produced together.
     multiplier : {"dsp", "lut"}
         What products of integers are made of, where the stage has any.
+    lut_inputs : {4, 6}
+        Inputs of the target's look-up tables, which population counts are built for.
     """
 
     simd: int
     pe: int
     multiplier: Multiplier = "dsp"
+    lut_inputs: LutInputs = 4
 
     def __str__(self) -> str:
         return f"SIMD {self.simd} x PE {self.pe}" + (" in look-up tables" if self.multiplier == "lut" else "")

@@ -11,6 +11,7 @@ from pathlib import Path
 from karui.hw.dataflow import Dataflow
 from karui.hw.engines import engine
 from karui.hw.estimate import Fold, Resources, cost, cycles, multipliers
+from karui.hw.popcount import LutInputs
 from karui.hw.stages import Stage
 from karui.sw.ir import DepthwiseConv, MatrixVector, SlidingWindow
 
@@ -42,10 +43,14 @@ class Folding:
 
     folds: Mapping[str, Fold]
 
+    def built_for(self, lut_inputs: LutInputs) -> Folding:
+        """The same, with population counts built for look-up tables of so many inputs."""
+        return Folding(folds={name: replace(fold, lut_inputs=lut_inputs) for name, fold in self.folds.items()})
+
     def save(self, path: Path) -> None:
         """Write the folding as JSON, one stage a key."""
         document = {
-            name: {key: value for key, value in asdict(fold).items() if key != "multiplier" or value != Fold.multiplier}
+            name: {key: value for key, value in asdict(fold).items() if value != getattr(Fold, key, None)}
             for name, fold in self.folds.items()
         }
         path.write_text(json.dumps(document, indent=1) + "\n")
@@ -106,7 +111,7 @@ def check(pipeline: Sequence[Stage], folding: Folding) -> Folding:
         legal = choices(stage)
         if fold is None:
             raise FoldingError(f"the folding lacks the stage {stage.name!r}")
-        if fold not in legal:
+        if replace(fold, lut_inputs=Fold.lut_inputs) not in legal:
             simds, pes = ({str(getattr(one, key)): None for one in legal} for key in ("simd", "pe"))
             raise FoldingError(
                 f"stage {stage.name}: {fold} does not divide it; SIMD may be {', '.join(simds)}, PE {', '.join(pes)}"

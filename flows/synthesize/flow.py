@@ -176,7 +176,7 @@ def _result(
         tools.append(f"yowasp-nextpnr-{device.family}")
     return SynthesisResult(
         device=device.name,
-        lut_inputs=6 if device.family == "xc7" else 4,
+        lut_inputs=device.lut_inputs,
         cells=cells,
         by_module=by_module,
         shell=shell,

@@ -52,6 +52,11 @@ class Device:
                 raise ValueError(f"device {self.name!r} cannot have {getattr(self, resource)} {resource}")
 
     @property
+    def lut_inputs(self) -> Literal[4, 6]:
+        """Inputs of a look-up table."""
+        return 6 if self.family == "xc7" else 4
+
+    @property
     def routed(self) -> bool:
         """Whether there is a place-and-route tool for the device."""
         return self.family != "xc7"

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,10 @@ def test_foldings_by_hand_are_checked(tmp_path: Path) -> None:
     folding = fold_for_interval(pipeline, 2000)
     folding.save(tmp_path / "folding.json")
     assert Folding.load(tmp_path / "folding.json") == folding
+    wide = check(pipeline, folding.built_for(6))
+    wide.save(tmp_path / "folding.json")
+    assert Folding.load(tmp_path / "folding.json") == wide != folding
+    assert json.loads((tmp_path / "folding.json").read_text())["conv"] == {"simd": 3, "pe": 4, "lut_inputs": 6}
     folds = dict(folding.folds)
     with pytest.raises(FoldingError, match="lacks the stage 'pool'"):
         check(pipeline, Folding(folds={name: fold for name, fold in folds.items() if name != "pool"}))
