@@ -13,7 +13,7 @@ from karui.flows.bench.regression import play_at_interval
 from karui.sw.golden import evaluate
 from karui.sw.lower.from_tflite import TfliteConvolution, convolution_from_tflite
 
-INTERVAL = 16_384
+INTERVAL = 57_344
 BYTES = 56_320
 
 
