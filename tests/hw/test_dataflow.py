@@ -1,0 +1,111 @@
+"""Stages of graphs that branch, the ways between them, and what follows from their cycles."""
+
+import numpy as np
+import pytest
+
+from karui.hw.accelerator import Accelerator
+from karui.hw.dataflow import Dataflow, fifo_cost
+from karui.hw.estimate import Resources, cost
+from karui.hw.folding import fold_for_interval, total_cost
+from karui.hw.stages import readers, stages
+from karui.sw.ir import Graph, GraphBuilder, GraphError
+from karui.sw.numerics import BIPOLAR, signed, unsigned
+
+SIZE, CHANNELS = 8, 4
+
+
+def residual(kernel: int = 3) -> Graph:
+    """A convolution beside the identity, joined, and flattened into a dense layer."""
+    rng = np.random.default_rng(0)
+    build = GraphBuilder("residual")
+    pixels = build.input("pixels", (SIZE, SIZE, CHANNELS), unsigned(4))
+    edge = build.sliding_window("conv.window", pixels, (kernel,) * 2, padding=(kernel // 2,) * 4, pad_value=0)
+    edge = build.matrix_vector("conv", edge, rng.choice([-1, 1], (CHANNELS, kernel * kernel * CHANNELS)))
+    edge = build.requantize("relu", edge, np.array([1]), np.array([0]), shift=2, output=unsigned(4))
+    edge = build.flatten("flat", build.add("sum", pixels, edge))
+    return build.finish(build.matrix_vector("last", edge, rng.choice([-1, 1], (5, build.tensor(edge).elements))))
+
+
+def accelerator_of(graph: Graph, interval: int) -> Accelerator:
+    return Accelerator(graph=graph, folding=fold_for_interval(stages(graph), interval))
+
+
+def test_stages_know_what_they_read() -> None:
+    pipeline = stages(residual())
+    assert [(stage.name, stage.reads, stage.writes) for stage in pipeline] == [
+        ("conv.window", ("pixels",), "conv.window"),
+        ("conv", ("conv.window",), "relu"),
+        ("sum", ("pixels", "relu"), "sum"),
+        ("last", ("sum",), "last"),
+    ]
+    ends = readers(pipeline[0].graph, pipeline)
+    assert [(stage and stage.name, port) for stage, port in ends["pixels"]] == [("conv.window", 0), ("sum", 0)]
+    assert ends["last"] == ((None, 0),)
+    assert [tensor.shape for tensor in pipeline[2].sources] == [(SIZE, SIZE, CHANNELS)] * 2
+
+
+def test_an_activation_that_shares_its_product_is_a_stage() -> None:
+    build = GraphBuilder("shared")
+    product = build.matrix_vector("dense", build.input("bits", (4,), BIPOLAR), np.ones((3, 4)))
+    relu = build.requantize("relu", product, np.array([1]), np.array([0]), shift=1, output=signed(3))
+    pipeline = stages(build.finish(build.add("sum", product, relu)))
+    assert [stage.name for stage in pipeline] == ["dense", "relu", "sum"]
+    assert pipeline[0].activation is None
+
+
+def test_forks_and_fifos_stand_where_streams_branch_and_join() -> None:
+    flow = accelerator_of(residual(), 600).dataflow
+    assert {stream: fork.readers for stream, fork in flow.forks.items()} == {"pixels": 2}
+    assert {(link.reader, link.port) for link in flow.fifos} == {("sum", 0), ("sum", 1)}
+    assert [link.stream for link in flow.inputs["sum"]] == ["pixels", "relu"]
+    assert flow.output == "last"
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("interval", [1600, 4000, 20000])
+def test_an_identity_waits_for_the_rows_that_the_convolution_needs(kernel: int, interval: int) -> None:
+    flow = accelerator_of(residual(kernel), interval).dataflow
+    (identity,) = (fifo for link, fifo in flow.fifos.items() if link.stream == "pixels")
+    row = SIZE * CHANNELS // identity.lanes
+    # The rows below the window's middle are complete, and the convolution works on the first row of results.
+    rows = kernel // 2 + 1
+    assert rows * row - 5 <= identity.depth <= (rows + 1) * row + 5
+
+
+def test_frames_repeat_one_another_at_the_interval() -> None:
+    flow = accelerator_of(residual(), 600).dataflow
+    for cycles in (*flow.paced.departures.values(), *flow.paced.reads.values()):
+        frames = cycles.reshape(4, -1)
+        assert (frames[3] - frames[2]).tolist() == [flow.interval] * frames.shape[1]
+
+
+def test_fifos_as_deep_as_computed_do_not_slow_the_paced_frames() -> None:
+    flow = accelerator_of(residual(), 600).dataflow
+    beats = SIZE * SIZE * CHANNELS // flow.input_lanes
+    arrivals = np.arange(4 * beats) * flow.interval // beats
+    bounded, free = flow.run(arrivals, flow.fifos), flow.paced
+    assert bounded.departures[flow.output].tolist() == free.departures[flow.output].tolist()
+    eager = flow.run(np.zeros(beats, dtype=np.int64), flow.fifos)
+    assert eager.departures[flow.output][-1] <= free.departures[flow.output][beats_out(flow) - 1]
+
+
+def beats_out(flow: Dataflow) -> int:
+    (link,) = flow.links[flow.output]
+    return link.tensor.elements // link.lanes_out
+
+
+def test_costs_count_the_fifos() -> None:
+    graph = residual()
+    pipeline = stages(graph)
+    folding = fold_for_interval(pipeline, 600)
+    flow = Accelerator(graph=graph, folding=folding).dataflow
+    engines = sum((cost(stage.op, stage, folding.folds[stage.name]) for stage in pipeline), start=Resources())
+    fifos = sum(map(fifo_cost, flow.fifos.values()), start=Resources())
+    assert fifos.luts > 0
+    assert total_cost(pipeline, folding) == engines + fifos
+
+
+def test_what_is_no_stream_is_refused() -> None:
+    build = GraphBuilder("nothing")
+    with pytest.raises(GraphError, match="graph nothing computes nothing between its input and its output"):
+        stages(build.finish(build.flatten("flat", build.input("bits", (2, 2, 1), BIPOLAR))))
