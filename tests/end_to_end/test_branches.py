@@ -53,7 +53,7 @@ def residual() -> Graph:
 
 
 def strided() -> Graph:
-    build = Network("strided", 10, 4)
+    build = Network("strided", 16, 4)
     stem = build.conv("stem", build.pixels, 8, 3)
     edge = build.conv("second", build.conv("first", stem, 12, 3, stride=2), 12, 3)
     edge = build.add("sum", build.conv("shortcut", stem, 12, 1, stride=2), edge, shifts=(1, 0))
@@ -86,7 +86,7 @@ def tapped() -> Graph:
     return build.finish(edge)
 
 
-CASES = [(residual, 1500), (residual, 9000), (strided, 1500), (inception, 1700), (shuffled, 1200), (tapped, 1000)]
+CASES = [(residual, 1500), (residual, 9000), (strided, 3000), (inception, 1700), (shuffled, 1200), (tapped, 1000)]
 
 
 def frames_of(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
@@ -129,13 +129,15 @@ def play_with_depth(network: Callable[[], Graph], interval: int, folder: Path, s
     return run_regression(folder, *frames_of(graph))
 
 
-@pytest.mark.parametrize(("network", "interval"), CASES)
-def test_a_shallower_fifo_is_too_slow(network: Callable[[], Graph], interval: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("network", "interval"), [case for case in CASES if case[0] is not tapped])
+def test_a_fifo_a_fifth_shallower_is_too_slow(network: Callable[[], Graph], interval: int, tmp_path: Path) -> None:
     graph = network()
     accelerator = Accelerator(graph=graph, folding=fold_for_interval(stages(graph), interval))
     result = play_with_depth(network, interval, tmp_path, 0.8)
-    stalled = "stalled" in result.failure()
-    assert stalled or result.initiation_interval.mean > accelerator.interval
+    if result.initiation_interval is None:
+        assert "stalled" in result.failure()
+    else:
+        assert result.initiation_interval.mean > accelerator.interval
 
 
 def test_a_fifo_far_too_shallow_is_a_deadlock_that_the_watchdog_names(tmp_path: Path) -> None:
