@@ -149,6 +149,9 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
     weight_format = weights_of(stage).number_format
     weights = memory_cost(words, fold.pe // groups * fold.simd * weight_format.bits, distributed=DISTRIBUTED_ROM_WORDS)
     bits = stage.source.number_format.bits
+    replay = Resources()
+    if outputs // op.groups > fold.pe:
+        replay = memory_cost(2 * (inputs // fold.simd), fold.simd * bits, distributed=DISTRIBUTED_RAM_WORDS)
     accumulator = op.accumulator.bits
     per_element, dsps = 2.0 * accumulator, 0
     # An XNOR and its share of the popcount tree; a wider input is gated and summed by carry chains.
@@ -162,8 +165,9 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
             multiplier=fold.multiplier,
         )
         dsps += groups * products.dsps
-        products_luts = groups * _integer_products(products)
-        # The queue at the output.
+        # Four bits of distributed RAM and the logic that writes them take six look-up tables.
+        products_luts = groups * _integer_products(products) + 0.5 * replay.luts
+        # The queue at the output, distributed RAM too.
         per_element += 1.5 * stage.result.number_format.bits
     if stage.activation is not None and isinstance(stage.activation.op, Threshold):
         levels = stage.graph.constants[stage.activation.inputs[1]].values.shape[-1]
@@ -172,9 +176,6 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
         scaling = _scaling(stage.activation, stage)
         per_element += scaling.luts
         dsps += fold.pe * scaling.dsps
-    replay = Resources()
-    if outputs // op.groups > fold.pe:
-        replay = memory_cost(2 * (inputs // fold.simd), fold.simd * bits, distributed=DISTRIBUTED_RAM_WORDS)
     return Resources(
         luts=round(products_luts + fold.pe * per_element) + 170 + weights.luts * groups + replay.luts,
         block_rams=weights.block_rams * groups + replay.block_rams,
