@@ -1,6 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
+
+# Tests run side by side, one process a core: threads of torch in each would only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 
