@@ -103,7 +103,12 @@ class Accelerator:
 
     @cached_property
     def latency(self) -> int:
-        """Predicted cycles from a frame's first input beat to its last output beat, the pipeline empty before."""
+        """Predicted cycles from a frame's first input beat to its last output beat, the pipeline empty before.
+
+        One case is not predicted: a frame whose last rows no window reads (a stride beyond the kernel can leave some).
+        Its last output waits for the frame's error flag, hence for the end of the input, which engines further on hold
+        up; the latency measured is then longer, at most by the time that those rows take.
+        """
         offers = self.axi_input.schedule(np.zeros(self.axi_input.beats, dtype=np.int64)).departures
         return self._crossing(offers) + 1
 

@@ -7,9 +7,12 @@ from karui.flows.bench.corruption import CORRUPTION
 from karui.flows.bench.estimate import ESTIMATE
 from karui.flows.bench.finn_tfc import FINN_TFC
 from karui.flows.bench.lfc_vectors import LFC_VECTORS, LFC_VECTORS_128
+from karui.flows.bench.light_accuracy import LIGHT_ACCURACY
+from karui.flows.bench.light_corners import LIGHT_CORNERS
 from karui.flows.bench.light_counts import LIGHT_COUNTS
 from karui.flows.bench.light_family import LIGHT_FAMILY
 from karui.flows.bench.limited_precision import LIMITED_PRECISION
+from karui.flows.bench.mobilenet_fit import MOBILENET_FIT
 from karui.flows.bench.onnx_integer import ONNX_INTEGER
 from karui.flows.bench.separable_cost import SEPARABLE_COST
 from karui.flows.bench.sfc_timing import SFC_TIMING
@@ -31,5 +34,8 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ONNX_INTEGER,
     LIGHT_FAMILY,
     SEPARABLE_COST,
+    LIGHT_ACCURACY,
+    MOBILENET_FIT,
+    LIGHT_CORNERS,
     LIMITED_PRECISION,
 )
