@@ -245,8 +245,9 @@ class Dataflow:
 
     @property
     def cost(self) -> Resources:
-        """Estimated cells of the FIFOs."""
-        return sum((fifo_cost(fifo) for fifo in self.fifos.values()), start=Resources())
+        """Estimated cells of forks and FIFOs."""
+        forks = (Resources(luts=9 + fork.lanes * fork.element.bits) for fork in self.forks.values())
+        return sum((*forks, *map(fifo_cost, self.fifos.values())), start=Resources())
 
     def run(self, arrivals: Cycles, fifos: Mapping[Link, DeepFifoConfig] | None = None) -> Run:
         """Cycles of all transfers.
@@ -268,7 +269,7 @@ def _never(cycles: Cycles) -> Cycles:
 def fifo_cost(fifo: DeepFifoConfig) -> Resources:
     """Estimated cells of a FIFO: its memory and its counters."""
     words = memory_cost(fifo.stored_words, fifo.lanes * fifo.element.bits, distributed=DISTRIBUTED_RAM_WORDS)
-    return words + Resources(luts=10 + 5 * fifo.stored_words.bit_length())
+    return words + Resources(luts=10 + 8 * fifo.stored_words.bit_length())
 
 
 class _Walk:

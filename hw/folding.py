@@ -271,7 +271,7 @@ def _excess(needed: Resources, budget: Resources) -> float:
 
 
 def total_cost(pipeline: Sequence[Stage], folding: Folding) -> Resources:
-    """Estimated cells of all stages, and of the FIFOs where streams join."""
+    """Estimated cells of all stages, and of what stands where streams fork and join."""
     folded = tuple(engine(stage.op, stage, folding.folds[stage.name]) for stage in pipeline)
     flow = Dataflow(graph=pipeline[0].graph, stages=tuple(pipeline), engines=folded)
     return engines_cost(pipeline, folding) + flow.cost

@@ -94,15 +94,15 @@ def beats_out(flow: Dataflow) -> int:
     return link.tensor.elements // link.lanes_out
 
 
-def test_costs_count_the_fifos() -> None:
+def test_costs_count_forks_and_fifos() -> None:
     graph = residual()
     pipeline = stages(graph)
     folding = fold_for_interval(pipeline, 600)
     flow = Accelerator(graph=graph, folding=folding).dataflow
     engines = sum((cost(stage.op, stage, folding.folds[stage.name]) for stage in pipeline), start=Resources())
     fifos = sum(map(fifo_cost, flow.fifos.values()), start=Resources())
-    assert fifos.luts > 0
-    assert total_cost(pipeline, folding) == engines + fifos
+    assert flow.cost.luts > fifos.luts > 0
+    assert total_cost(pipeline, folding) == engines + flow.cost
 
 
 def test_what_is_no_stream_is_refused() -> None:
