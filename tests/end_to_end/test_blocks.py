@@ -6,10 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from karui.flows.synthesize import find_device
+from karui.flows.synthesize.block_ram_register import absorb_output_registers
+from karui.flows.synthesize.yosys import map_netlist, write_netlist
 from karui.hw.accelerator import Accelerator
 from karui.hw.design_folder import write_design
 from karui.hw.folding import fold_for_interval
 from karui.hw.stages import stages
+from karui.sim.netlist import ecp5_models, write_netlist_design
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sim.stream_bench import run_stream_bench
@@ -154,3 +158,35 @@ def test_malformed_frames_pass_a_block_in_order(tmp_path: Path) -> None:
     frames = np.random.default_rng(2).integers(-16, 16, (4, 8, 8, 4))
     result = run_stream_bench(tmp_path, frames, evaluate(graph, frames), back_pressure=BackPressure.BURSTY)
     assert result.passed, result.failure()
+
+
+@pytest.mark.slow
+def test_netlist_of_forks_joins_and_a_shuffle(tmp_path: Path) -> None:
+    """Queues in block RAM and in distributed RAM, banks and crossbars, as Yosys maps them."""
+    build = Block("netlist", 8, 8)
+    shuffled = build.channel_shuffle("mix", build.pixels, 4)
+    edge = build.quantized("sum", build.add("sum", build.pixels, build.depthwise("depthwise", shuffled)))
+    graph = build.finish(build.concat("both", shuffled, edge))
+    accelerator = Accelerator(graph=graph, folding=fold_for_interval(stages(graph), 700))
+    assert sorted(fifo.depth > 33 for fifo in accelerator.dataflow.fifos.values()) == [False, False, True, True]
+    manifest = write_design(accelerator, tmp_path)
+    mapped = tmp_path / "mapped"
+    mapped.mkdir()
+    netlist = map_netlist(
+        [tmp_path / source for source in manifest.sources],
+        top=manifest.top,
+        clock=manifest.clock,
+        device=find_device("ecp5-85f-8"),
+        folder=mapped,
+    )
+    absorb_output_registers(netlist.design)
+    write_netlist(netlist, mapped)
+    write_netlist_design(tmp_path, mapped / "netlist.v", tmp_path / "netlist")
+    frames = np.random.default_rng(3).integers(0, 16, (8, 8, 8, 8))
+    for mode in BackPressure:
+        result = run_regression(
+            tmp_path / "netlist", frames, evaluate(graph, frames), back_pressure=mode, libraries=ecp5_models()
+        )
+        assert result.passed, result.failure()
+        if mode is BackPressure.NONE:
+            assert result.initiation_interval == accelerator.predicted.initiation_interval
