@@ -40,7 +40,7 @@ from karui.sw.ir import Graph, Tensor
 Result = TypeVar("Result", Schedule, JoinSchedule)
 
 _FRAMES = 4
-"""Frames of the evenly paced run: those after the first two repeat one another."""
+"""Frames of the evenly paced run, beside those that a FIFO holds: after the first two, they repeat one another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +193,14 @@ class Dataflow:
     def paced(self) -> Run:
         """A few frames whose beats come in evenly at the initiation interval, with FIFOs that never fill."""
         beats = self.graph.inputs[self.graph.input_name].elements // self.input_lanes
-        return self.run(np.arange(_FRAMES * beats, dtype=np.int64) * self.interval // beats)
+        frames = _FRAMES
+        while True:
+            run = self.run(np.arange(frames * beats, dtype=np.int64) * self.interval // beats)
+            waits = [int((run.reads[link] - writes).max()) for link, writes in run.writes.items()]
+            # Frames that wait for others in a FIFO are all there.
+            if (needed := _FRAMES + max(waits, default=0) // self.interval) <= frames:
+                return run
+            frames = needed
 
     @cached_property
     def fifos(self) -> dict[Link, DeepFifoConfig]:

@@ -79,6 +79,23 @@ def test_frames_repeat_one_another_at_the_interval() -> None:
         assert (frames[3] - frames[2]).tolist() == [flow.interval] * frames.shape[1]
 
 
+def test_frames_shorter_than_the_pipeline_wait_together() -> None:
+    build = GraphBuilder("vectors")
+    vector = build.input("vector", (16,), unsigned(4))
+    edge = build.matrix_vector("dense", vector, np.random.default_rng(0).choice([-1, 1], (16, 16)))
+    edge = build.requantize("relu", edge, np.array([1]), np.array([0]), shift=2, output=unsigned(4))
+    accelerator = accelerator_of(build.finish(build.add("sum", vector, edge)), 2)
+    flow = accelerator.dataflow
+    (identity,) = (fifo for link, fifo in flow.fifos.items() if link.stream == "vector")
+    # Words of 8 lanes, two a frame: as many as come in while the dense layer works on a frame.
+    (link,) = (link for link in flow.fifos if link.stream == "vector")
+    waits = (flow.paced.reads[link] - flow.paced.writes[link]).max()
+    assert (flow.interval, link.lanes_out) == (2, 8)
+    assert waits > 10 * flow.interval
+    assert identity.depth >= waits
+    assert accelerator.axi_input.frames_in_flight > waits // flow.interval
+
+
 def test_fifos_as_deep_as_computed_do_not_slow_the_paced_frames() -> None:
     flow = accelerator_of(residual(), 600).dataflow
     beats = SIZE * SIZE * CHANNELS // flow.input_lanes
