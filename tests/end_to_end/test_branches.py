@@ -18,7 +18,7 @@ from karui.sw.ir import Graph, GraphBuilder
 from karui.sw.numerics import unsigned
 
 PIXEL = unsigned(4)
-FRAMES = 10
+FRAMES = 12
 
 
 class Network(GraphBuilder):
@@ -86,11 +86,31 @@ def tapped() -> Graph:
     return build.finish(edge)
 
 
-CASES = [(residual, 1500), (residual, 9000), (strided, 3000), (inception, 1700), (shuffled, 1200), (tapped, 1000)]
+def vectors() -> Graph:
+    """Frames of two beats, many of which are under way in the dense layer at once."""
+    build = GraphBuilder("vectors")
+    vector = build.input("vector", (16,), PIXEL)
+    edge = build.matrix_vector("dense", vector, np.random.default_rng(0).choice([-1, 1], (16, 16)))
+    edge = build.requantize("relu", edge, np.array([1]), np.array([0]), shift=2, output=PIXEL)
+    return build.finish(build.add("sum", vector, edge))
+
+
+CASES = [
+    (residual, 1500),
+    (residual, 9000),
+    (strided, 3000),
+    (inception, 1700),
+    (shuffled, 1200),
+    (tapped, 1000),
+    (vectors, 2),
+]
 
 
 def frames_of(graph: Graph) -> tuple[np.ndarray, np.ndarray]:
-    frames = np.random.default_rng(1).integers(0, 16, (FRAMES, *graph.inputs[graph.input_name].shape))
+    shape = graph.inputs[graph.input_name].shape
+    # Of frames that are shorter than the pipeline more are under way at once.
+    count = FRAMES if len(shape) == 3 else 10 * FRAMES
+    frames = np.random.default_rng(1).integers(0, 16, (count, *shape))
     expected = evaluate(graph, frames)
     assert len(np.unique(expected)) > 8
     return frames, expected
