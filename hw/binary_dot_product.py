@@ -140,22 +140,41 @@ class BinaryDotProduct(wiring.Component):
 
 
 class BinaryRow(wiring.Component):
-    """One row; a module of its own, so that equal rows are emitted once."""
+    """One row; a module of its own, so that equal rows are emitted once.
 
-    def __init__(self, config: BinaryDotProductConfig) -> None:
+    Parameters
+    ----------
+    config : BinaryDotProductConfig
+        Of the dot product.
+    complete : bool
+        Whether the last term is negated in full. If not, a select is all that comes before the first register, and the
+        dot product is ``total + missing``.
+
+    Members
+    -------
+    activations, weights : In
+        Operands, of one row.
+    total, missing : Out
+        Results, ``config.latency`` cycles later.
+    """
+
+    def __init__(self, config: BinaryDotProductConfig, *, complete: bool = True) -> None:
         self.config = config
+        self.complete = complete
         super().__init__(
             {
                 "activations": In(config.operands["activations"].shape),
                 "weights": In(config.simd),
                 "total": Out(signed(config.term_format.bits)),
+                "missing": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         terms = [self._term(m, pair) for pair in range(self.config.pairs)]
-        m.d.comb += self.total.eq(add_tree(m, terms).value)
+        result = add_tree(m, terms)
+        m.d.comb += [self.total.eq(result.value), self.missing.eq(0 if result.missing is None else result.missing)]
         return m
 
     def _term(self, m: Module, pair: int) -> Term:
@@ -172,7 +191,7 @@ class BinaryRow(wiring.Component):
         ]
         bound = 2 * self.config.magnitude
         value = Signal(range(-bound - 1, bound + 1), name=f"level_0_{pair}", reset_less=True)
-        if pair == self.config.pairs - 1:
+        if self.complete and pair == self.config.pairs - 1:
             m.d.sync += value.eq(complemented + minus)
             return Term(value=value, low=-bound, high=bound, missing=None)
         missing = Signal(name=f"missing_0_{pair}", reset_less=True)

@@ -11,6 +11,7 @@ from functools import singledispatch
 
 from karui.hw.channel_shuffle import DISTRIBUTED_BANK_WORDS
 from karui.hw.integer_dot_product import IntegerDotProductConfig, Multiplier
+from karui.hw.ladder_search import DISTRIBUTED_WORDS as LADDER_ROM_WORDS
 from karui.hw.matrix_vector import pe_groups
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS
 from karui.hw.pool_config import PoolConfig
@@ -18,6 +19,7 @@ from karui.hw.popcount import LutInputs
 from karui.hw.sliding_window import SlidingWindowConfig
 from karui.hw.stages import Stage
 from karui.hw.tap_window import MEMORY_DISTANCE, TapWindowConfig
+from karui.hw.threshold import PARALLEL_THRESHOLDS
 from karui.hw.wide_multiply import WideMultiply
 from karui.sw.ir import (
     Add,
@@ -169,17 +171,11 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
         products_luts = groups * _integer_products(products) + 0.5 * replay.luts
         # The queue at the output, distributed RAM too.
         per_element += 1.5 * stage.result.number_format.bits
-    if stage.activation is not None and isinstance(stage.activation.op, Threshold):
-        levels = stage.graph.constants[stage.activation.inputs[1]].values.shape[-1]
-        per_element += accumulator * min(levels, 8)
-    elif stage.activation is not None:
-        scaling = _scaling(stage.activation, stage)
-        per_element += scaling.luts
-        dsps += fold.pe * scaling.dsps
+    lane = Resources() if stage.activation is None else _activation_lane(stage.activation, stage, outputs // fold.pe)
     return Resources(
-        luts=round(products_luts + fold.pe * per_element) + 170 + weights.luts * groups + replay.luts,
-        block_rams=weights.block_rams * groups + replay.block_rams,
-        dsps=dsps,
+        luts=round(products_luts + fold.pe * (per_element + lane.luts)) + 170 + weights.luts * groups + replay.luts,
+        block_rams=weights.block_rams * groups + replay.block_rams + fold.pe * lane.block_rams,
+        dsps=dsps + fold.pe * lane.dsps,
     )
 
 
@@ -253,18 +249,15 @@ def _(op: Op, stage: Stage, fold: Fold) -> int:
 
 @cost.register
 def _(op: Threshold, stage: Stage, fold: Fold) -> Resources:
-    levels = stage.graph.constants[stage.node.inputs[1]].values.shape[-1]
-    # A comparator with a constant is a look-up table or two, one with a stored threshold a carry chain.
-    alike = stage.graph.constants[stage.node.inputs[1]].values.shape[0] == 1
-    per_level = 2 if alike else stage.source.number_format.bits
-    return Resources(luts=30 + fold.simd * per_level * min(levels, 8))
+    lane = _activation_lane(stage.node, stage, stage.granule // fold.simd)
+    return Resources(luts=30 + fold.simd * lane.luts, block_rams=fold.simd * lane.block_rams)
 
 
 @cost.register(Requantize)
 @cost.register(DoubleRounding)
 def _(op: Requantize | DoubleRounding, stage: Stage, fold: Fold) -> Resources:
-    scaling = _scaling(stage.node, stage)
-    return Resources(luts=30 + fold.simd * scaling.luts, dsps=fold.simd * scaling.dsps)
+    lane = _activation_lane(stage.node, stage, stage.granule // fold.simd)
+    return Resources(luts=30 + fold.simd * lane.luts, dsps=fold.simd * lane.dsps)
 
 
 def _integer_products(products: IntegerDotProductConfig) -> float:
@@ -277,14 +270,25 @@ def _integer_products(products: IntegerDotProductConfig) -> float:
         return rows * ((simd - 1) * adder + simd * joined)
     bits, planes = products.value_format.bits, products.plane_count
     pairs = products.planes.pairs
-    # Of a pair of products and a bit of the weights a choice and an adder; the planes' sums are added to one another.
-    plane = 1.12 * pairs * (2 * bits + 5)
+    # Of a pair of products and a bit of the weights a choice, and adders between pairs; the planes' sums are added to
+    # one another.
+    plane = 1.12 * (pairs * (bits + 2) + (pairs - 1) * (bits + 3))
     return rows * planes * (plane + bits + simd.bit_length() + 4) + pairs * (2 * bits + 5)
 
 
-def _scaling(node: Node, stage: Stage) -> Resources:
-    """One lane of a node that multiplies by constants."""
+def _activation_lane(node: Node, stage: Stage, folds: int) -> Resources:
+    """One lane of a threshold, requantize or double-rounding node that serves so many channels."""
     source = stage.graph.tensors[node.inputs[0]].number_format.bits
+    if isinstance(node.op, Threshold):
+        channels, levels = stage.graph.constants[node.inputs[1]].values.shape
+        if levels <= PARALLEL_THRESHOLDS:
+            # A comparator with a constant is a look-up table or two, one with a stored threshold a carry chain.
+            return Resources(luts=levels * (2 if channels == 1 and node is stage.node else source))
+        ladder = Resources()
+        for step in range(levels.bit_length()):
+            table = memory_cost((1 if channels == 1 else folds) << step, source, distributed=LADDER_ROM_WORDS)
+            ladder += table + Resources(luts=source)
+        return ladder
     largest = int(abs(stage.graph.constants[node.inputs[1]].values).max())
     if isinstance(node.op, DoubleRounding):
         exponents = stage.graph.constants[node.inputs[2]].values
@@ -354,7 +358,7 @@ def _(op: ChannelShuffle, stage: Stage, fold: Fold) -> Resources:
     tables = -(-words // 16) * lanes * (2 * selected + (words - 1).bit_length())
     crossbars = 2 * (lanes - 1) * _width(stage, 1) * lanes * 2 // 3
     return Resources(
-        luts=60 + crossbars + tables + bank.luts * lanes + _queue(stage, fold), block_rams=bank.block_rams * lanes
+        luts=110 + crossbars + tables + bank.luts * lanes + _queue(stage, fold), block_rams=bank.block_rams * lanes
     )
 
 

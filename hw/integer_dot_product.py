@@ -120,7 +120,8 @@ class IntegerDotProductConfig:
         """Cycles from the operands to their products' sums."""
         if self.multiplier == "dsp":
             return 3 + tree_latency(self.simd)
-        return self.planes.latency + tree_latency(self.plane_count + 1)
+        # Each plane's sum, the sum of the activations, and the ones that the planes lack.
+        return self.planes.latency + tree_latency(self.plane_count + 2)
 
     @property
     def operands(self) -> data.StructLayout:
@@ -304,15 +305,18 @@ class _Planes(wiring.Component):
         width = config.weight_format.bits
         bound = config.simd * config.planes.magnitude
         terms = [Term(value=self.negative, low=-bound, high=bound)]
+        missing: list[Value] = []
         for bit in range(config.plane_count):
             signs: list[Value] = [Const(0, 1)] * config.simd
             if bit < width:
                 signs = [self.weights[index * width + bit] for index in range(config.simd)]
             if bit == config.plane_count - 1:
                 signs = [~sign for sign in signs]
-            m.submodules[f"plane_{bit}"] = plane = BinaryRow(config.planes)
+            m.submodules[f"plane_{bit}"] = plane = BinaryRow(config.planes, complete=False)
             m.d.comb += [plane.activations.eq(self.activations), plane.weights.eq(Cat(signs))]
-            terms.append(Term(value=plane.total << bit, low=-bound << bit, high=bound << bit))
+            terms.append(Term(value=plane.total << bit, low=(-bound - 1) << bit, high=bound << bit))
+            missing.append(plane.missing)
+        terms.append(Term(value=Cat(missing), low=0, high=(1 << config.plane_count) - 1))
         m.d.comb += self.total.eq(add_tree(m, terms).value >> 1)
         return m
 
