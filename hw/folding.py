@@ -20,7 +20,7 @@ from karui.sw.ir import DepthwiseConv, MatrixVector, SlidingWindow
 _LUTS_PER_BLOCK_RAM = 400
 _LUTS_PER_DSP = 500
 # What a multiplier has to save so that products are taken to multipliers that are left over. Narrower ones stay in
-# look-up tables: two 4-bit weights by 4-bit activations in a multiplier save 45, one of 8 bits by 8 bits saves 90 or more.
+# look-up tables: two 4-bit weights by 4-bit activations in a multiplier save 45, one of 8 bits by 8 bits 90 and more.
 _LUTS_SAVED_PER_DSP = 60
 
 DSPS = 124
