@@ -20,6 +20,7 @@ LEAST_ACCURACY = {
     "bnn-cnn-fashion": 0.895,
     "binaryconnect-deterministic": 0.986,
     "mobilenet-fashion": 0.935,
+    "mobilenet-fashion-4bit": 0.93,
 }
 
 
