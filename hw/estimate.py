@@ -293,10 +293,13 @@ def _activation_lane(node: Node, stage: Stage, folds: int) -> Resources:
     if isinstance(node.op, DoubleRounding):
         exponents = stage.graph.constants[node.inputs[2]].values
         places = int(exponents.max()) + max(0, -int(exponents.min()))
-        dsps = WideMultiply(left=source, right=(largest << places).bit_length() + 1).multipliers
-        return Resources(luts=90 + 20 * dsps, dsps=dsps)
-    dsps = WideMultiply(left=source, right=largest.bit_length() + 1).multipliers
-    return Resources(luts=60 + 20 * (dsps - 1), dsps=dsps)
+        multiply = WideMultiply(left=source, right=(largest << places).bit_length() + 1)
+        rounding = 110
+    else:
+        multiply = WideMultiply(left=source, right=largest.bit_length() + 1)
+        rounding = 60
+    added = 20 * (len(multiply.partials) - 1) + 1.7 * multiply.gates
+    return Resources(luts=round(rounding + added), dsps=multiply.multipliers)
 
 
 @cycles.register(MaxPool)

@@ -91,7 +91,8 @@ def test_streams_with_back_pressure(lanes, source, sink):
 
 
 @pytest.mark.parametrize(
-    ("multiplier_bits", "input_bits", "multipliers"), [(18, 18, 1), (19, 18, 2), (31, 24, 4), (18, 36, 3)]
+    ("multiplier_bits", "input_bits", "multipliers"),
+    [(18, 18, 1), (19, 18, 1), (21, 20, 1), (22, 18, 2), (31, 24, 4), (18, 36, 2), (3, 20, 0), (21, 36, 2)],
 )
 def test_wide_operands_take_several_multipliers(multiplier_bits, input_bits, multipliers):
     low, high = -(1 << (multiplier_bits - 1)), (1 << (multiplier_bits - 1)) - 1
