@@ -250,6 +250,29 @@ class Dataflow:
             latest = deadlines(converter, latest, crossed, limit)
         return np.maximum(latest, self.paced.writes[link])
 
+    def late_streams(self) -> list[str]:
+        """Streams whose beats are taken, in the evenly paced run, later than their senders can hold them.
+
+        The run takes engines to work at their own pace, whatever is behind them. It is one of the hardware where, as
+        they should, their buffers make up for that everywhere: then there is no such stream.
+        """
+        late: list[str] = []
+        latest: dict[str, Cycles] = {}
+        for stage, engine in zip(self.stages, self.engines, strict=True):
+            if len(stage.reads) > 1 or stage.writes in self.forks:
+                continue
+            (before,), (behind,) = self.inputs[stage.name], self.links[stage.writes]
+            taken = latest.get(before.stream, self.paced.accepted[stage.name])
+            leaves = self.paced.departures[stage.writes]
+            latest[stage.writes] = deadlines(engine.config, taken, leaves, _never(leaves))
+            if behind.converter is not None:
+                crossed = behind.converter.schedule(leaves).departures
+                latest[stage.writes] = deadlines(behind.converter, latest[stage.writes], crossed, _never(crossed))
+            is_read = behind.reader is not None and not behind.joins
+            if is_read and np.any(self.paced.accepted[behind.reader or ""] > latest[stage.writes]):
+                late.append(stage.writes)
+        return late
+
     @property
     def cost(self) -> Resources:
         """Estimated cells of forks and FIFOs."""

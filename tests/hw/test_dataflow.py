@@ -96,6 +96,15 @@ def test_frames_shorter_than_the_pipeline_wait_together() -> None:
     assert accelerator.axi_input.frames_in_flight > waits // flow.interval
 
 
+@pytest.mark.parametrize("interval", [600, 3000, 20000])
+def test_the_paced_run_is_one_of_the_hardware(interval: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = accelerator_of(residual(), interval).dataflow
+    assert flow.late_streams() == []
+    # Had a window no line buffer and no queue, and had to send a little earlier, it could not wait for its reader.
+    monkeypatch.setattr("karui.hw.dataflow.deadlines", lambda config, accepted, departures, limit: departures - 1)
+    assert flow.late_streams() == ["conv.window"]
+
+
 def test_fifos_as_deep_as_computed_do_not_slow_the_paced_frames() -> None:
     flow = accelerator_of(residual(), 600).dataflow
     beats = SIZE * SIZE * CHANNELS // flow.input_lanes
