@@ -1,5 +1,7 @@
 """The recipes and the checkpoints that ship with them."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,18 @@ def test_shipped_checkpoint_reaches_its_target(name: str, shared_data: Path) -> 
     checkpoint = load_checkpoint(RECIPES / f"{name}.npz")
     accuracy = held_out_accuracy(checkpoint.model, load(recipe.data.name, shared_data))
     assert accuracy >= LEAST_ACCURACY[name]
+    assert accuracy == checkpoint.metadata["accuracies"]["model"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "least"), [("bnn-cnv", 0.71)])
+def test_shipped_cifar10_network_reaches_its_target(name: str, least: float, shared_data: Path, tmp_path: Path) -> None:
+    """On copies of CIFAR-10's images, brought into its binary form first."""
+    convert = shared_data / "cifar10" / "to_binary.py"
+    subprocess.run([sys.executable, str(convert), str(tmp_path / "cifar10")], check=True)
+    checkpoint = load_checkpoint(RECIPES / f"{name}.npz")
+    accuracy = held_out_accuracy(checkpoint.model, load("cifar10", tmp_path))
+    assert accuracy >= least
     assert accuracy == checkpoint.metadata["accuracies"]["model"]
 
 
