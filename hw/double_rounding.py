@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
 
 from karui.hw.channel_parameters import check_channels, current_parameters, lane_slice
-from karui.hw.elementwise import Elementwise
-from karui.hw.stream import FIFO_LATENCY, Tagged, delayed, integer_of, lanes_of
-from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
+from karui.hw.elementwise import Elementwise, ElementwisePipeline, elementwise_schedule
+from karui.hw.stream import delayed, integer_of
+from karui.hw.timing import Cycles, Schedule, require_divisor
 from karui.hw.wide_multiply import WideMultiply
 from karui.sw.numerics import NumberFormat, format_for_range, signed, unsigned
 
@@ -151,11 +149,10 @@ class DoubleRoundingConfig:
 
     def schedule(self, arrivals: Cycles) -> Schedule:
         """Cycles of each beat of the stream component `DoubleRounding`."""
-        accepted = consecutive(arrivals)
-        return Schedule(accepted=accepted, departures=accepted + self.latency + FIFO_LATENCY)
+        return elementwise_schedule(self, arrivals)
 
 
-class DoubleRoundingPipeline(wiring.Component):
+class DoubleRoundingPipeline(ElementwisePipeline):
     """Computes ``clamp(round(round(x 2**max(e, 0) m / 2**31) / 2**max(-e, 0)) + zero_point)`` for each lane.
 
     The first rounding takes ties up, the second away from zero; both are those of `karui.sw.numerics`. Let R be the
@@ -180,17 +177,9 @@ class DoubleRoundingPipeline(wiring.Component):
         Results, in the output format.
     """
 
-    i: wiring.PureInterface
-    o: wiring.PureInterface
-
     def __init__(self, config: DoubleRoundingConfig) -> None:
         self.config = config
-        super().__init__(
-            {
-                "i": In(Tagged(lanes_of(config.input_format, config.lanes))),
-                "o": Out(Tagged(lanes_of(config.output_format, config.lanes))),
-            }
-        )
+        super().__init__(config)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -235,7 +224,9 @@ class DoubleRoundingPipeline(wiring.Component):
         # Below the half's place nothing is added.
         kept = Signal(Shape(max(1, len(product) - _MULTIPLIER_PLACES + 1), signed=True), name=f"kept_{lane}")
         half = Signal(len(cleared) + 1, name=f"half_{lane}")
-        total = Signal(Shape(len(kept) + 1, signed=True), name=f"total_{lane}", reset_less=True)
+        # Small multipliers make products narrower than the half.
+        wider = max(len(kept), len(half) + 1) + 1
+        total = Signal(Shape(wider, signed=True), name=f"total_{lane}", reset_less=True)
         m.d.comb += [
             kept.eq(product >> (_MULTIPLIER_PLACES - 1)),
             half.eq(Cat(Const(1, 1), cleared) & ~Cat(cleared, Const(0, 1))),

@@ -8,7 +8,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.stream import ElasticOutput, ElasticOutputConfig, lanes_of
+from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, Tagged, lanes_of
+from karui.hw.timing import Cycles, Schedule, consecutive
 from karui.sw.numerics import NumberFormat
 
 
@@ -34,6 +35,39 @@ class ElementwiseConfig(Protocol):
     @property
     def period(self) -> int:
         """Least number of cycles between two beats."""
+
+
+def elementwise_schedule(config: ElementwiseConfig, arrivals: Cycles) -> Schedule:
+    """Cycles of each beat of a pipeline between streams."""
+    accepted = consecutive(arrivals)
+    return Schedule(accepted=accepted, departures=accepted + config.latency + FIFO_LATENCY)
+
+
+class ElementwisePipeline(wiring.Component):
+    """Base of the pipelines that keep the shape of their beats.
+
+    Parameters
+    ----------
+    config : ElementwiseConfig
+
+    Members
+    -------
+    i : In(Tagged)
+        Values, `lanes` channels a beat.
+    o : Out(Tagged)
+        Results, likewise, `config.latency` cycles later.
+    """
+
+    i: wiring.PureInterface
+    o: wiring.PureInterface
+
+    def __init__(self, config: ElementwiseConfig) -> None:
+        super().__init__(
+            {
+                "i": In(Tagged(lanes_of(config.input_format, config.lanes))),
+                "o": Out(Tagged(lanes_of(config.output_format, config.lanes))),
+            }
+        )
 
 
 class Elementwise(wiring.Component):

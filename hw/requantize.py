@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 from amaranth.hdl import Const, Module, Mux, Shape, Signal, Value
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
 
 from karui.hw.channel_parameters import check_channels, current_parameters, lane_slice
-from karui.hw.elementwise import Elementwise
-from karui.hw.stream import FIFO_LATENCY, Tagged, delayed, integer_of, lanes_of
-from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
+from karui.hw.elementwise import Elementwise, ElementwisePipeline, elementwise_schedule
+from karui.hw.stream import delayed, integer_of
+from karui.hw.timing import Cycles, Schedule, require_divisor
 from karui.hw.wide_multiply import WideMultiply
 from karui.sw.numerics import NumberFormat, Overflow, Rounding, format_for_range, signed
 
@@ -119,11 +117,10 @@ class RequantizeConfig:
 
     def schedule(self, arrivals: Cycles) -> Schedule:
         """Cycles of each beat of the stream component `Requantize`."""
-        accepted = consecutive(arrivals)
-        return Schedule(accepted=accepted, departures=accepted + self.latency + FIFO_LATENCY)
+        return elementwise_schedule(self, arrivals)
 
 
-class RequantizePipeline(wiring.Component):
+class RequantizePipeline(ElementwisePipeline):
     """Computes ``overflow(round((x * multiplier + offset) / 2**shift))`` for each lane.
 
     It counts the beats itself to know the channels. Latency `config.latency` cycles (6, and more where a product takes
@@ -145,17 +142,9 @@ class RequantizePipeline(wiring.Component):
         Results, in the output format.
     """
 
-    i: wiring.PureInterface
-    o: wiring.PureInterface
-
     def __init__(self, config: RequantizeConfig) -> None:
         self.config = config
-        super().__init__(
-            {
-                "i": In(Tagged(lanes_of(config.input_format, config.lanes))),
-                "o": Out(Tagged(lanes_of(config.output_format, config.lanes))),
-            }
-        )
+        super().__init__(config)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data
 
 from karui.hw.cyclic_rom import CyclicRom, CyclicRomConfig
-from karui.hw.elementwise import Elementwise
+from karui.hw.elementwise import Elementwise, ElementwisePipeline, elementwise_schedule
 from karui.hw.ladder_search import LadderSearch, LadderSearchConfig
-from karui.hw.stream import FIFO_LATENCY, Tagged, delayed, integer_of, lanes_of
-from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
+from karui.hw.stream import delayed, integer_of, lanes_of
+from karui.hw.timing import Cycles, Schedule, require_divisor
 from karui.sw.numerics import NumberFormat, format_for_range, pack, signed, to_integers
 
 PARALLEL_THRESHOLDS = 3
@@ -121,11 +120,10 @@ class ThresholdConfig:
 
     def schedule(self, arrivals: Cycles) -> Schedule:
         """Cycles of each beat of the stream component `Threshold`."""
-        accepted = consecutive(arrivals)
-        return Schedule(accepted=accepted, departures=accepted + self.latency + FIFO_LATENCY)
+        return elementwise_schedule(self, arrivals)
 
 
-class ThresholdPipeline(wiring.Component):
+class ThresholdPipeline(ElementwisePipeline):
     """Finds the level of each lane among its channel's thresholds.
 
     It counts the beats itself to know the channels. Latency `config.latency` cycles, throughput a beat a cycle. Up to
@@ -144,17 +142,9 @@ class ThresholdPipeline(wiring.Component):
         Levels, in the output format.
     """
 
-    i: wiring.PureInterface
-    o: wiring.PureInterface
-
     def __init__(self, config: ThresholdConfig) -> None:
         self.config = config
-        super().__init__(
-            {
-                "i": In(Tagged(lanes_of(config.input_format, config.lanes))),
-                "o": Out(Tagged(lanes_of(config.output_format, config.lanes))),
-            }
-        )
+        super().__init__(config)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

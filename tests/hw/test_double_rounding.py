@@ -91,6 +91,18 @@ def _any_config(draw: st.DrawFn) -> DoubleRoundingConfig:
     )
 
 
+def test_multipliers_of_zero_between_exponents():
+    config = _config(
+        channels=2,
+        lanes=1,
+        multipliers=np.array([0]),
+        exponents=np.array([0, -1]),
+        zero_point=0,
+        input_format=signed(2),
+    )
+    _check(config, np.array([[1, 0], [0, -1], [-2, 1]]))
+
+
 @settings(max_examples=100, deadline=None)
 @given(config=_any_config(), seed=st.integers(0, 9))
 def test_any_scaling(config, seed):
