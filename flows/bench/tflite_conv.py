@@ -19,10 +19,10 @@ BYTES = 56_320
 
 def measure(run: BenchmarkRun) -> BenchmarkResult:
     """Compute the published frames in integers, then play them through the RTL."""
-    published = _load(reference_vectors("tflite-conv-int8") / "conv_4x4x16_stride1.npz")
+    published = load_published(reference_vectors("tflite-conv-int8") / "conv_4x4x16_stride1.npz")
     frames = published["input"].reshape(published["input_dims"])
     expected = published["expected_output"].reshape(published["output_dims"])
-    graph = convolution_from_tflite(_layer(published), frames.shape[1:], name="tflite_conv")
+    graph = convolution_from_tflite(published_layer(published), frames.shape[1:], name="tflite_conv")
     outputs = evaluate(graph, frames)
     played = play_at_interval(
         graph, frames, interval=INTERVAL, folder=run.folder / "design", label="RTL", progress=run.progress
@@ -37,12 +37,14 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
     )
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_published(path: Path) -> dict[str, Any]:
+    """The arrays of a published convolution, by name."""
     with np.load(path) as archive:
         return dict(archive)
 
 
-def _layer(arrays: dict[str, Any]) -> TfliteConvolution:
+def published_layer(arrays: dict[str, Any]) -> TfliteConvolution:
+    """Its parameters."""
     stride = int(arrays["stride"])
     return TfliteConvolution(
         filters=arrays["filter"].reshape(arrays["filter_dims"]),

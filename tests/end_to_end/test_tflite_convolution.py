@@ -6,38 +6,26 @@ from typing import Any
 import numpy as np
 import pytest
 
+from karui.flows.bench.tflite_conv import load_published, published_layer
 from karui.hw.accelerator import Accelerator
 from karui.hw.design_folder import write_design
 from karui.hw.folding import fold_for_interval
 from karui.hw.stages import stages
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
-from karui.sw.lower.from_tflite import TfliteConvolution, convolution_from_tflite
+from karui.sw.lower.from_tflite import convolution_from_tflite
 
 
 @pytest.fixture(scope="module")
 def published(shared_vectors: Path) -> dict[str, Any]:
-    with np.load(shared_vectors / "tflite-conv-int8" / "conv_4x4x16_stride1.npz") as archive:
-        return dict(archive)
+    return load_published(shared_vectors / "tflite-conv-int8" / "conv_4x4x16_stride1.npz")
 
 
 @pytest.mark.slow
 def test_every_byte_of_the_published_convolution(published: dict[str, Any], tmp_path: Path) -> None:
-    stride = int(published["stride"])
     frames = published["input"].reshape(published["input_dims"])
     expected = published["expected_output"].reshape(published["output_dims"])
-    layer = TfliteConvolution(
-        filters=published["filter"].reshape(published["filter_dims"]),
-        bias=published["biases"],
-        multipliers=published["multipliers"],
-        shifts=published["shifts"],
-        input_offset=int(published["input_offset"]),
-        output_offset=int(published["output_offset"]),
-        output_minimum=int(published["output_min"]),
-        output_maximum=int(published["output_max"]),
-        stride=(stride, stride),
-    )
-    graph = convolution_from_tflite(layer, frames.shape[1:])
+    graph = convolution_from_tflite(published_layer(published), frames.shape[1:])
     pipeline = stages(graph)
     assert [tuple(node.name for node in stage.nodes) for stage in pipeline] == [("conv.window",), ("conv.sums", "conv")]
     accelerator = Accelerator(graph=graph, folding=fold_for_interval(pipeline, 240_000))

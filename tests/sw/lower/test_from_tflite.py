@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from karui.flows.bench.tflite_conv import load_published, published_layer
 from karui.sw.golden import evaluate
 from karui.sw.ir import GraphError
 from karui.sw.lower.from_tflite import TfliteConvolution, convolution_from_tflite
@@ -11,29 +12,13 @@ from karui.sw.lower.from_tflite import TfliteConvolution, convolution_from_tflit
 
 @pytest.fixture(scope="module")
 def published(shared_vectors: Path) -> dict[str, Any]:
-    with np.load(shared_vectors / "tflite-conv-int8" / "conv_4x4x16_stride1.npz") as archive:
-        return dict(archive)
-
-
-def layer_of(arrays: dict[str, Any]) -> TfliteConvolution:
-    stride = int(arrays["stride"])
-    return TfliteConvolution(
-        filters=arrays["filter"].reshape(arrays["filter_dims"]),
-        bias=arrays["biases"],
-        multipliers=arrays["multipliers"],
-        shifts=arrays["shifts"],
-        input_offset=int(arrays["input_offset"]),
-        output_offset=int(arrays["output_offset"]),
-        output_minimum=int(arrays["output_min"]),
-        output_maximum=int(arrays["output_max"]),
-        stride=(stride, stride),
-    )
+    return load_published(shared_vectors / "tflite-conv-int8" / "conv_4x4x16_stride1.npz")
 
 
 def test_every_byte_of_the_published_convolution(published: dict[str, Any]) -> None:
     frames = published["input"].reshape(published["input_dims"])
     expected = published["expected_output"].reshape(published["output_dims"])
-    graph = convolution_from_tflite(layer_of(published), frames.shape[1:])
+    graph = convolution_from_tflite(published_layer(published), frames.shape[1:])
     outputs = evaluate(graph, frames)
     assert outputs.size == 56_320
     assert np.array_equal(outputs, expected)
