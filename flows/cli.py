@@ -136,7 +136,7 @@ def compile_(
 
 @app.command("import")
 def import_(
-    model: Annotated[Path, typer.Argument(help="ONNX file: QONNX or FINN-ONNX.", metavar="FILE.onnx")],
+    model: Annotated[Path, typer.Argument(help="ONNX file: QONNX, FINN-ONNX, integer operators.", metavar="FILE.onnx")],
     out: Annotated[Path | None, typer.Option("--out", help="Build folder; out/FILE unless given.")] = None,
     inputs: Annotated[
         Path | None, typer.Option("--inputs", help="Frames to simulate, .npy (n, H, W, C); random ones unless given.")

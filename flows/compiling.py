@@ -80,7 +80,11 @@ def run_compile(
     _save_vectors(folder.vectors, dataset, agreement)
     result = {
         **_accuracy(dataset, agreement),
-        "golden_vs_model": {"images": agreement.images, "mismatches": agreement.mismatches},
+        "golden_vs_model": {
+            "images": agreement.images,
+            "mismatches": agreement.mismatches,
+            "arithmetic": str(lowered.float_type).removeprefix("torch."),
+        },
         "predicted": {
             "initiation_interval": design.accelerator.predicted.initiation_interval.to_dict(),
             "latency": design.accelerator.predicted.latency.to_dict(),

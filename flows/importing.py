@@ -34,7 +34,7 @@ def run_import(
     settings : Settings
         The hardware asked for.
     model : Path
-        QONNX or FINN-ONNX.
+        QONNX, FINN-ONNX, or of ONNX's integer operators.
     inputs : Path, optional
         Frames to simulate, in the graph's layout (n, H, W, C) or (n, features): ``.npy``, or ``.npz`` with an array
         ``inputs``. Random words unless given.

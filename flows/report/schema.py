@@ -42,10 +42,11 @@ class Accuracy(TypedDict):
 
 
 class Comparison(TypedDict):
-    """Golden model against PyTorch model."""
+    """Golden model against PyTorch model, computed in `arithmetic` (float32 or float64)."""
 
     images: int
     mismatches: int
+    arithmetic: NotRequired[str]
 
 
 class Cycles(TypedDict):

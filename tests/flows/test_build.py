@@ -67,7 +67,7 @@ def test_every_recipe_loads() -> None:
 
 def test_records_follow_the_files_they_were_made_from(built: tuple[BuildFolder, Settings]) -> None:
     folder, settings = built
-    assert folder.result("compile")["golden_vs_model"] == {"images": 360, "mismatches": 0}
+    assert folder.result("compile")["golden_vs_model"] == {"images": 360, "mismatches": 0, "arithmetic": "float32"}
     folder.checkpoint.write_bytes(folder.checkpoint.read_bytes() + b"\0")
     with pytest.raises(
         BuildError, match=r"checkpoint\.npz has changed since compile\.json was written: run `karui com"

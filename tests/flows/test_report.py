@@ -95,7 +95,7 @@ def test_a_complete_build_has_every_documented_figure(build: BuildFolder) -> Non
     report = assemble(build.path)
     assert set(report) == set(schema.Report.__annotations__)
     assert report["missing"] == {}
-    assert report["golden_vs_model"] == {"images": 360, "mismatches": 0}
+    assert report["golden_vs_model"] == {"images": 360, "mismatches": 0, "arithmetic": "float32"}
     assert sum(map(sum, report["confusion"])) == 360
     entry = report["synthesis"]["ecp5-25f-6"]
     assert (entry["lut4"], entry["bram"], entry["timing_met"]) == (700, 3, True)
