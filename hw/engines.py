@@ -19,7 +19,7 @@ from karui.hw.depthwise_conv import ConstantDepthwiseConv, ConstantDepthwiseConv
 from karui.hw.double_rounding import DoubleRounding, DoubleRoundingConfig
 from karui.hw.estimate import Fold
 from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig
-from karui.hw.pool import Pool
+from karui.hw.pool import pool
 from karui.hw.pool_config import PoolConfig
 from karui.hw.requantize import Requantize, RequantizeConfig
 from karui.hw.sliding_window import SlidingWindow, SlidingWindowConfig
@@ -305,7 +305,7 @@ def _(config: ConstantDepthwiseConvConfig) -> wiring.Component:
 
 @component.register
 def _(config: PoolConfig) -> wiring.Component:
-    return Pool(config)
+    return pool(config)
 
 
 @component.register

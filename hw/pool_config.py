@@ -27,7 +27,7 @@ Reduction = Literal["max", "sum"]
 
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig:
-    """Parameters of a `Pool`.
+    """Parameters of a pool, see `karui.hw.pool.pool`.
 
     Parameters
     ----------

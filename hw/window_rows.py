@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -35,7 +36,7 @@ class WindowRow(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowsConfig:
+class WindowsConfig(ABC):
     """Windows of a feature map that arrives in raster order, and the rows that are kept for them.
 
     Parameters
@@ -121,9 +122,9 @@ class WindowsConfig:
         return self.width * self.pixel_beats
 
     @property
+    @abstractmethod
     def row_steps(self) -> int:
         """Cycles that a row of windows takes once its rows are there."""
-        raise NotImplementedError
 
     @property
     def frame_steps(self) -> int:

@@ -13,6 +13,7 @@ from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun
 from karui.flows.bench.reference_data import dataset
 from karui.flows.bench.regression import Array, play_at_interval
 from karui.flows.recipe import find_recipe
+from karui.flows.synthesize import find_device
 from karui.sw.data.dataset import MissingDataError
 from karui.sw.lower.agreement import to_graph_layout
 from karui.sw.lower.from_torch import lower
@@ -48,6 +49,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
             label=label,
             progress=run.progress,
             latency_frames=1,
+            lut_inputs=find_device(DEVICE).lut_inputs,
         )
         checks += played.checks(label, interval)
         run.progress(f"{label}: area on {DEVICE}")
@@ -72,7 +74,8 @@ def _network() -> tuple[nn.Module, str]:
 
 def _images(data_dir: Path | None) -> tuple[Array, str]:
     try:
-        return dataset("cifar10", data_dir).test_images[:IMAGES], f"the first {IMAGES} test images of CIFAR-10"
+        data = dataset("cifar10", data_dir)
+        return data.test_images[:IMAGES], f"the first {IMAGES} test images of: {data.provenance}"
     except MissingDataError:
         return _random_images(IMAGES), f"random (seed {SEED})"
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from karui.flows.bench.benchmark import Check, at_most, equal
 from karui.flows.design import Design, Rate
+from karui.hw.popcount import LutInputs
 from karui.sim.regression import run_regression
 from karui.sim.results import RegressionResult
 from karui.sw.golden import evaluate
@@ -105,6 +106,7 @@ def play_at_interval(
     label: str,
     progress: Callable[[str], None],
     latency_frames: int = 4,
+    lut_inputs: LutInputs = 4,
 ) -> PlayedDesign:
     """Generate a graph's RTL at an initiation interval and play frames through it on Verilator.
 
@@ -124,10 +126,12 @@ def play_at_interval(
         Called with a line at each step.
     latency_frames : int
         Frames sent alone at first, on which the latency is measured.
+    lut_inputs : {4, 6}
+        Inputs of the look-up tables that the design is for.
     """
     progress(f"{label}: generating the RTL")
     started = time.perf_counter()
-    design = Design.create(graph, folder, Rate(initiation_interval=interval).fold(graph))
+    design = Design.create(graph, folder, Rate(initiation_interval=interval, lut_inputs=lut_inputs).fold(graph))
     generated = time.perf_counter()
     progress(f"{label}: building and simulating, {len(frames):,} images")
     frames = np.asarray(frames, dtype=np.int64)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from karui.hw.pool import Pool
+from karui.hw.pool import pool
 from karui.hw.pool_config import PoolConfig, Reduction
 from karui.sim.results import BackPressure
 from karui.sim.stream_testbench import run_stream
@@ -110,7 +110,7 @@ def _check(config: PoolConfig, *, source: BackPressure, sink: BackPressure, seed
     frames = _frames(config, 4, seed)
     expected = _results(config, frames)
     run = run_stream(
-        Pool(config),
+        pool(config),
         frames.reshape(-1, config.lanes),
         beats_out=len(expected),
         source=source,
@@ -169,7 +169,7 @@ def test_interval_is_the_steady_distance_of_frames(config):
     count = 12
     frames = _frames(config, count, seed=1)
     expected = _results(config, frames)
-    run = run_stream(Pool(config), frames.reshape(-1, config.lanes), beats_out=len(expected), settle=1)
+    run = run_stream(pool(config), frames.reshape(-1, config.lanes), beats_out=len(expected), settle=1)
     ends = run.departures.reshape(count, -1)[:, -1]
     assert np.diff(ends)[-4:].tolist() == [config.interval] * 4
 
