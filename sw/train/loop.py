@@ -96,7 +96,8 @@ def _train_epoch(
             group["lr"] = config.learning_rate_at((epoch + step / steps) / config.epochs)
         chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
         batch, batch_labels = augment(images[chosen].float(), config.augment), labels[chosen]
-        logits = model(batch)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.arithmetic == "bfloat16"):
+            logits = model(batch).float()
         loss = training_loss(config, logits, batch_labels, batch, teacher)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

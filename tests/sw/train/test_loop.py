@@ -151,3 +151,14 @@ def test_wrong_configurations_are_refused() -> None:
         TrainConfig(epochs=1, loss="squared_hinge", distillation=DistillationConfig(epochs=1))
     with pytest.raises(ValueError, match=r"weight must lie in \(0, 1\], not 1.5"):
         DistillationConfig(epochs=1, weight=1.5)
+
+
+def test_products_in_bfloat16_train_another_network_of_float32_weights(digits: tuple[Tensor, Tensor]) -> None:
+    """Binary weights pass bfloat16 unchanged, so the digits are learned; the gradients are rounded."""
+    models = new_model(stochastic=False), new_model(stochastic=False)
+    config = replace(CONFIG, epochs=40, distillation=None, augment=AugmentConfig())
+    train(models[0], *digits, config)
+    train(models[1], *digits, replace(config, arithmetic="bfloat16"))
+    assert not same_state(*models)
+    assert all(value.dtype != torch.bfloat16 for value in models[1].state_dict().values())
+    assert evaluate(models[1], *digits) > 0.9
