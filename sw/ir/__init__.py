@@ -1,7 +1,7 @@
 """The integer graph: the only contract between networks, golden model and hardware."""
 
 from karui.sw.ir.bounds import accumulator_range, depthwise_rows, product_range
-from karui.sw.ir.builder import GraphBuilder
+from karui.sw.ir.builder import GraphBuilder, with_storage
 from karui.sw.ir.graph import Constant, Graph, Node, graphs_equal
 from karui.sw.ir.infer import infer
 from karui.sw.ir.ops import (
@@ -21,6 +21,7 @@ from karui.sw.ir.ops import (
     Threshold,
 )
 from karui.sw.ir.serialize import load_graph, save_graph
+from karui.sw.ir.storage import Huffman, Raw, Shared, Sparse, Storage
 from karui.sw.ir.tensor import GraphError, Tensor
 from karui.sw.ir.verify import verify
 
@@ -36,12 +37,17 @@ __all__ = [
     "Graph",
     "GraphBuilder",
     "GraphError",
+    "Huffman",
     "MatrixVector",
     "MaxPool",
     "Node",
     "Op",
+    "Raw",
     "Requantize",
+    "Shared",
     "SlidingWindow",
+    "Sparse",
+    "Storage",
     "SumPool",
     "Tensor",
     "Threshold",
@@ -53,4 +59,5 @@ __all__ = [
     "product_range",
     "save_graph",
     "verify",
+    "with_storage",
 ]

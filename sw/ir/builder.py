@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,8 @@ from karui.sw.ir.ops import (
     SumPool,
     Threshold,
 )
-from karui.sw.ir.tensor import Tensor
+from karui.sw.ir.storage import RAW, Storage
+from karui.sw.ir.tensor import GraphError, Tensor
 from karui.sw.ir.verify import verify
 from karui.sw.numerics import BIPOLAR, NumberFormat, Overflow, Rounding, format_for_range, signed
 
@@ -72,14 +73,16 @@ class GraphBuilder:
         self._inputs[name] = self._tensors[name] = Tensor(shape=tuple(shape), number_format=number_format)
         return name
 
-    def constant(self, name: str, values: Array, number_format: NumberFormat | None = None) -> str:
+    def constant(
+        self, name: str, values: Array, number_format: NumberFormat | None = None, *, storage: Storage = RAW
+    ) -> str:
         """Add a constant; without a format it gets the narrowest that holds the values."""
         integers = np.asarray(values).astype(np.int64)
         if not np.array_equal(integers, values):
             raise ValueError(f"constant {name!r} has values that are not integers")
         if number_format is None:
             number_format = format_for_range(int(integers.min()), int(integers.max()))
-        self._constants[name] = Constant(values=integers, number_format=number_format)
+        self._constants[name] = Constant(values=integers, number_format=number_format, storage=storage)
         self._tensors[name] = self._constants[name].tensor
         return name
 
@@ -104,12 +107,21 @@ class GraphBuilder:
         op = SlidingWindow(kernel=kernel, stride=stride, padding=padding, pad_value=pad_value, groups=groups)
         return self.node(name, op, edge)
 
-    def matrix_vector(self, name: str, edge: str, weights: Array, bias: Array | None = None, *, groups: int = 1) -> str:
+    def matrix_vector(
+        self,
+        name: str,
+        edge: str,
+        weights: Array,
+        bias: Array | None = None,
+        *,
+        groups: int = 1,
+        storage: Storage = RAW,
+    ) -> str:
         """Add a `MatrixVector` with the narrowest signed accumulator that the weights prove sufficient.
 
         Weights (M, K / groups) that are all -1 or +1 are stored as bits.
         """
-        operands = self._weights_and_bias(name, weights, bias)
+        operands = self._weights_and_bias(name, weights, bias, storage)
         op = MatrixVector(accumulator=_WIDEST, groups=groups)
         return self._summed(name, op, edge, operands, self._constants[operands[0]].values)
 
@@ -248,9 +260,9 @@ class GraphBuilder:
             )
         )
 
-    def _weights_and_bias(self, name: str, weights: Array, bias: Array | None) -> list[str]:
+    def _weights_and_bias(self, name: str, weights: Array, bias: Array | None, storage: Storage = RAW) -> list[str]:
         bipolar = bool(np.all(np.abs(weights) == 1))
-        operands = [self.constant(f"{name}.weights", weights, BIPOLAR if bipolar else None)]
+        operands = [self.constant(f"{name}.weights", weights, BIPOLAR if bipolar else None, storage=storage)]
         if bias is not None:
             operands.append(self.constant(f"{name}.bias", bias))
         return operands
@@ -268,3 +280,21 @@ class GraphBuilder:
         bias = self._constants[operands[1]].values if len(operands) == 2 else None
         low, high = accumulator_range(rows, self._tensors[edge].number_format, bias)
         return self.node(name, replace(op, accumulator=format_for_range(min(low, -1), high)), edge, *operands)
+
+
+def with_storage(graph: Graph, storage: Mapping[str, Storage]) -> Graph:
+    """The graph with other storage for some of its constants, verified.
+
+    Raises
+    ------
+    GraphError
+        If a name is no constant, or its storage is not legal there.
+    """
+    for name in storage:
+        if name not in graph.constants:
+            raise GraphError(f"graph {graph.name} has no constant {name!r}; it has {', '.join(graph.constants)}")
+    constants = {
+        name: replace(constant, storage=storage.get(name, constant.storage))
+        for name, constant in graph.constants.items()
+    }
+    return verify(replace(graph, constants=constants))

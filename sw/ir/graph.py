@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from karui.sw.ir.infer import infer
 from karui.sw.ir.ops import Op
+from karui.sw.ir.storage import RAW, Storage
 from karui.sw.ir.tensor import GraphError, Tensor
 from karui.sw.numerics import NumberFormat
 
@@ -25,11 +26,14 @@ class Constant:
     values : ndarray of int64
         Words of the format (bipolar: -1 and +1).
     number_format : NumberFormat
-        What the hardware stores.
+        Of a value.
+    storage : Storage
+        How the hardware keeps the values; it changes nothing about them.
     """
 
     values: npt.NDArray[np.int64]
     number_format: NumberFormat
+    storage: Storage = RAW
 
     def __post_init__(self) -> None:
         if not self.number_format.admits(self.values):
@@ -162,4 +166,6 @@ def graphs_equal(one: Graph, other: Graph) -> bool:
 
 
 def _same_constant(one: Constant, other: Constant) -> Any:
-    return one.number_format == other.number_format and np.array_equal(one.values, other.values)
+    return (one.number_format, one.storage) == (other.number_format, other.storage) and np.array_equal(
+        one.values, other.values
+    )

@@ -13,6 +13,7 @@ import numpy as np
 
 from karui.sw.ir.graph import Constant, Graph, Node
 from karui.sw.ir.ops import OPS, Op
+from karui.sw.ir.storage import RAW, Storage, storage_from_dict, storage_to_dict
 from karui.sw.ir.tensor import GraphError, Tensor
 from karui.sw.ir.verify import verify
 from karui.sw.numerics import NumberFormat, Overflow, Rounding, pack, unpack
@@ -39,7 +40,7 @@ def save_graph(graph: Graph, folder: Path) -> None:
         "name": graph.name,
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "inputs": {name: _tensor_to_dict(tensor) for name, tensor in graph.inputs.items()},
-        "constants": {name: _tensor_to_dict(value.tensor) for name, value in graph.constants.items()},
+        "constants": {name: _constant_to_dict(value) for name, value in graph.constants.items()},
         "nodes": [
             {
                 "name": node.name,
@@ -89,9 +90,7 @@ def load_graph(folder: Path) -> Graph:
 
 def _from_document(document: dict[str, Any], weights: Path) -> Graph:
     with np.load(weights) as archive:
-        constants = {
-            name: _constant(archive[name], _tensor_from_dict(entry)) for name, entry in document["constants"].items()
-        }
+        constants = {name: _constant(archive[name], entry) for name, entry in document["constants"].items()}
     graph = Graph(
         name=document["name"],
         inputs={name: _tensor_from_dict(entry) for name, entry in document["inputs"].items()},
@@ -114,9 +113,17 @@ def _from_document(document: dict[str, Any], weights: Path) -> Graph:
     return graph
 
 
-def _constant(packed: Any, tensor: Tensor) -> Constant:
+def _constant(packed: Any, entry: dict[str, Any]) -> Constant:
+    tensor = _tensor_from_dict(entry)
     values = unpack(packed, tensor.number_format, tensor.elements).reshape(tensor.shape)
-    return Constant(values=values, number_format=tensor.number_format)
+    storage: Storage = storage_from_dict(entry["storage"]) if "storage" in entry else RAW
+    return Constant(values=values, number_format=tensor.number_format, storage=storage)
+
+
+def _constant_to_dict(constant: Constant) -> dict[str, Any]:
+    """Shape and format, and the storage where it is not raw."""
+    stored = {} if constant.storage == RAW else {"storage": storage_to_dict(constant.storage)}
+    return _tensor_to_dict(constant.tensor) | stored
 
 
 def _tensor_to_dict(tensor: Tensor) -> dict[str, Any]:

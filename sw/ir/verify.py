@@ -10,6 +10,7 @@ import numpy.typing as npt
 from karui.sw.ir.bounds import accumulator_range, depthwise_rows, product_range
 from karui.sw.ir.graph import Graph, Node
 from karui.sw.ir.ops import Add, Concat, DepthwiseConv, DoubleRounding, MatrixVector, Op, Requantize, Threshold
+from karui.sw.ir.storage import LARGEST_ALPHABET, RAW, Huffman, Shared, Sparse
 from karui.sw.ir.tensor import GraphError
 from karui.sw.numerics import NumberFormat, signed
 
@@ -21,7 +22,7 @@ def verify(graph: Graph) -> Graph:
 
     Names are unique; every operand comes from an earlier node, an input or a constant (so there is no cycle); every
     node and constant is used; shapes and formats fit; accumulators are proven wide enough from the actual weights;
-    thresholds ascend.
+    thresholds ascend; storage fits what it stores.
 
     Raises
     ------
@@ -43,6 +44,7 @@ def verify(graph: Graph) -> Graph:
     for node in graph.nodes:
         try:
             _check(node.op, node, graph)
+            _check_storage(node, graph)
         except GraphError as error:
             raise GraphError(f"node {node.name}: {error}") from error
     return graph
@@ -110,6 +112,39 @@ def _constants(node: Node, graph: Graph, *names: str) -> list[npt.NDArray[np.int
         if operand not in graph.constants:
             raise GraphError(f"the {what} {operand!r} are not a constant")
     return [graph.constants[operand].values for operand in node.inputs[1:]]
+
+
+def _check_storage(node: Node, graph: Graph) -> None:
+    """Weights of matrix-vector products alone may be stored compressed."""
+    for position, name in enumerate(node.inputs):
+        constant = graph.constants.get(name)
+        if constant is None or constant.storage == RAW:
+            continue
+        kind = type(constant.storage).__name__
+        if not isinstance(node.op, MatrixVector) or position != 1:
+            raise GraphError(
+                f"the constant {name!r} has storage {kind}; only weights of a MatrixVector have other than Raw"
+            )
+        columns, non_zero = constant.values.shape[1], np.unique(constant.values[constant.values != 0])
+        match constant.storage:
+            case Shared(vector=vector):
+                if columns % vector:
+                    raise GraphError(f"the weights {name!r} share vectors of {vector}, which do not divide {columns}")
+                continue
+            case Sparse() | Huffman():
+                if constant.number_format.is_bipolar or not non_zero.size:
+                    raise GraphError(
+                        f"the weights {name!r} have no zeros to leave out, or nothing else: store them raw"
+                    )
+                if node.op.groups != 1:
+                    raise GraphError(f"the weights {name!r} are of {node.op.groups} groups; {kind} storage is of one")
+        if isinstance(constant.storage, Huffman):
+            symbols = max(non_zero.size + 1, 1 << constant.storage.gap_bits)
+            if symbols > min(LARGEST_ALPHABET, 1 << constant.storage.max_length):
+                raise GraphError(
+                    f"the weights {name!r} have {symbols} symbols, more than a code of {LARGEST_ALPHABET} symbols and "
+                    f"{constant.storage.max_length} bits has: store them Sparse, or share weights"
+                )
 
 
 def _check_accumulator(

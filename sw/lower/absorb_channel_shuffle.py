@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from karui.sw.ir import (
     ChannelShuffle,
-    Constant,
     DepthwiseConv,
     DoubleRounding,
     Flatten,
@@ -128,7 +127,7 @@ def _permute(graph: Graph, edits: Edits, names: tuple[str, ...], order: Integers
 def _without(graph: Graph, shuffle: Node, edits: Edits) -> Graph:
     constants = dict(graph.constants)
     for name, values in edits.items():
-        constants[name] = Constant(values=values, number_format=constants[name].number_format)
+        constants[name] = replace(constants[name], values=values)
     nodes = tuple(
         replace(node, inputs=tuple(shuffle.inputs[0] if edge == shuffle.name else edge for edge in node.inputs))
         for node in graph.nodes

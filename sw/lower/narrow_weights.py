@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from karui.sw.ir import Constant, DepthwiseConv, Graph, MatrixVector, Node, Requantize, accumulator_range, verify
 from karui.sw.ir.bounds import depthwise_rows
+from karui.sw.ir.storage import RAW
 from karui.sw.numerics import format_for_range, signed
 
 Integers = npt.NDArray[np.int64]
@@ -39,7 +40,8 @@ def narrow_weights(graph: Graph) -> Graph:
 def _narrow(graph: Graph, node: Node, reader: Node, nodes: dict[str, Node], constants: dict[str, Constant]) -> None:
     operands = [constants[name] for name in node.inputs[1:]]
     stored = operands[0].number_format
-    if stored.kind != "signed" or stored.bits == 2:
+    if stored.kind != "signed" or stored.bits == 2 or operands[0].storage != RAW:
+        # Turned signs would make a code book longer.
         return
     narrower = signed(stored.bits - 1, stored.fraction)
     is_depthwise = isinstance(node.op, DepthwiseConv)
