@@ -2,7 +2,17 @@
 
 from karui.sw.numerics.memory_image import memory_image, read_memory_image
 from karui.sw.numerics.number_format import BIPOLAR, NumberFormat, format_for_range, signed, unsigned
-from karui.sw.numerics.packing import pack, pack_beats, to_integers, unpack, unpack_beats, word_bytes
+from karui.sw.numerics.packing import (
+    bit_words,
+    pack,
+    pack_beats,
+    pack_bits,
+    to_integers,
+    unpack,
+    unpack_beats,
+    unpack_bits,
+    word_bytes,
+)
 from karui.sw.numerics.rounding import (
     Overflow,
     Rounding,
@@ -17,11 +27,13 @@ __all__ = [
     "NumberFormat",
     "Overflow",
     "Rounding",
+    "bit_words",
     "doubling_high_multiply",
     "format_for_range",
     "memory_image",
     "pack",
     "pack_beats",
+    "pack_bits",
     "read_memory_image",
     "rounding_divide",
     "saturate",
@@ -30,6 +42,7 @@ __all__ = [
     "to_integers",
     "unpack",
     "unpack_beats",
+    "unpack_bits",
     "unsigned",
     "word_bytes",
 ]

@@ -2,6 +2,9 @@
 
 Element 0 (lane 0) sits in the lowest bits, elements are packed without gaps, a word is padded with zero bits to whole
 bytes, and bytes are little-endian. A signed element is two's complement; a bipolar one is one bit, 1 for +1.
+
+Bit strings (Huffman streams and what else is read bit by bit) are the exception: their first bit is the most
+significant of the first word or byte, so that a code word reads as the number it is.
 """
 
 from __future__ import annotations
@@ -132,3 +135,28 @@ def unpack_beats(words: Bytes, number_format: NumberFormat, lanes: int, shape: t
 def to_integers(words: Bytes) -> list[int]:
     """Words of shape (n, bytes) as Python integers, for memories of any width."""
     return [int.from_bytes(word.tobytes(), "little") for word in words]
+
+
+def pack_bits(bits: npt.NDArray[Any]) -> bytes:
+    """Pack a bit string into bytes, the first bit the most significant of the first byte; zero bits fill the last."""
+    return np.packbits(bits.astype(np.uint8, copy=False)).tobytes()
+
+
+def unpack_bits(data: bytes, count: int) -> Bytes:
+    """The first `count` bits of a bit string in bytes, one an element."""
+    if len(data) < word_bytes(count):
+        raise ValueError(f"{count} bits need {word_bytes(count)} bytes, not {len(data)}")
+    return np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=count)
+
+
+def bit_words(bits: npt.NDArray[Any], width: int) -> list[int]:
+    """Cut a bit string into words of a memory, its first bit the most significant of the first word.
+
+    Zero bits fill the last word.
+    """
+    words = -(-bits.size // width)
+    padded = np.zeros(words * width, dtype=np.uint8)
+    padded[: bits.size] = bits
+    # packbits fills a row with zero bits at its end, which is below the word.
+    rows = np.packbits(padded.reshape(words, width), axis=1)
+    return [int.from_bytes(row.tobytes(), "big") >> (-width % 8) for row in rows]
