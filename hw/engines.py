@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Protocol
 
@@ -18,10 +18,11 @@ from karui.hw.concat import Concat, ConcatConfig
 from karui.hw.depthwise_conv import ConstantDepthwiseConv, ConstantDepthwiseConvConfig, DepthwiseConvConfig
 from karui.hw.double_rounding import DoubleRounding, DoubleRoundingConfig
 from karui.hw.estimate import Fold
-from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig
+from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig, pe_groups
 from karui.hw.pool import pool
 from karui.hw.pool_config import PoolConfig
 from karui.hw.requantize import Requantize, RequantizeConfig
+from karui.hw.shared_weights import SharedWeights, SharedWeightsConfig
 from karui.hw.sliding_window import SlidingWindow, SlidingWindowConfig
 from karui.hw.stages import Stage
 from karui.hw.stream import lanes_of
@@ -109,15 +110,32 @@ def _(op: ir.MatrixVector, stage: Stage, fold: Fold) -> Engine:
         multiplier=fold.multiplier,
         lut_inputs=fold.lut_inputs,
     )
-    rom = WeightRomConfig(
-        weights=weights.values,
-        pe=fold.pe,
-        simd=fold.simd,
-        weight_format=weights.number_format,
-        groups=config.groups,
-    )
-    both = ConstantMatrixVectorConfig(engine=config, weights=rom)
+    source = weight_source(weights, fold)
+    both = ConstantMatrixVectorConfig(engine=replace(config, weight_latency=source.latency), weights=source)
     return Engine(name=stage.name, config=both, lanes_in=fold.simd, lanes_out=fold.pe)
+
+
+def weight_source(weights: ir.Constant, fold: Fold) -> WeightRomConfig | SharedWeightsConfig:
+    """Where an engine of a folding reads constant weights, by their storage."""
+    groups = pe_groups(fold.pe)
+    match weights.storage:
+        case ir.Shared(vector=vector):
+            return SharedWeightsConfig(
+                weights=weights.values,
+                vector=vector,
+                pe=fold.pe,
+                simd=fold.simd,
+                weight_format=weights.number_format,
+                groups=groups,
+            )
+        case _:
+            return WeightRomConfig(
+                weights=weights.values,
+                pe=fold.pe,
+                simd=fold.simd,
+                weight_format=weights.number_format,
+                groups=groups,
+            )
 
 
 @engine.register
@@ -336,12 +354,12 @@ class ConstantMatrixVectorConfig:
     ----------
     engine : MatrixVectorConfig
         The engine.
-    weights : WeightRomConfig
+    weights : WeightRomConfig or SharedWeightsConfig
         Its weights, in the engine's groups.
     """
 
     engine: MatrixVectorConfig
-    weights: WeightRomConfig
+    weights: WeightRomConfig | SharedWeightsConfig
 
     @property
     def interval(self) -> int:
@@ -384,7 +402,9 @@ class ConstantMatrixVector(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.engine = engine = MatrixVector(self.config.engine)
-        m.submodules.weights = weights = WeightRom(self.config.weights)
+        source = self.config.weights
+        weights = WeightRom(source) if isinstance(source, WeightRomConfig) else SharedWeights(source)
+        m.submodules.weights = weights
         wiring.connect(m, weights.o, engine.weights)
         wiring.connect(m, wiring.flipped(self.i), engine.i)
         wiring.connect(m, engine.o, wiring.flipped(self.o))

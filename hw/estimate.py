@@ -16,6 +16,7 @@ from karui.hw.matrix_vector import pe_groups
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS
 from karui.hw.pool_config import PoolConfig
 from karui.hw.popcount import LutInputs
+from karui.hw.shared_weights import BOOK_WORDS, SharedWeightsConfig
 from karui.hw.sliding_window import SlidingWindowConfig
 from karui.hw.stages import Stage
 from karui.hw.tap_window import MEMORY_DISTANCE, TapWindowConfig
@@ -34,6 +35,7 @@ from karui.sw.ir import (
     Node,
     Op,
     Requantize,
+    Shared,
     SlidingWindow,
     SumPool,
     Threshold,
@@ -146,10 +148,9 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> int:
 @cost.register
 def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
     inputs, outputs = stage.source.shape[-1] // op.groups, _outputs(stage)
-    words = (outputs // fold.pe) * (inputs // fold.simd)
     groups = pe_groups(fold.pe)
     weight_format = weights_of(stage).number_format
-    weights = memory_cost(words, fold.pe // groups * fold.simd * weight_format.bits, distributed=DISTRIBUTED_ROM_WORDS)
+    weights = _weights(weights_of(stage), fold, groups)
     bits = stage.source.number_format.bits
     replay = Resources()
     if outputs // op.groups > fold.pe:
@@ -176,6 +177,29 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
         luts=round(products_luts + fold.pe * (per_element + lane.luts)) + 170 + weights.luts * groups + replay.luts,
         block_rams=weights.block_rams * groups + replay.block_rams + fold.pe * lane.block_rams,
         dsps=dsps + fold.pe * lane.dsps,
+    )
+
+
+def _weights(weights: Constant, fold: Fold, groups: int) -> Resources:
+    """The memory that a group of processing elements has its weights from."""
+    words = weights.values.size // (fold.pe * fold.simd)
+    rows = fold.pe // groups
+    if not isinstance(weights.storage, Shared):
+        return memory_cost(words, rows * fold.simd * weights.number_format.bits, distributed=DISTRIBUTED_ROM_WORDS)
+    shared = SharedWeightsConfig(
+        weights=weights.values,
+        vector=weights.storage.vector,
+        pe=fold.pe,
+        simd=fold.simd,
+        weight_format=weights.number_format,
+    )
+    look_ups = shared.look_ups // groups
+    indices = memory_cost(words // shared.parts, look_ups * shared.index_format.bits, distributed=DISTRIBUTED_ROM_WORDS)
+    book = memory_cost(
+        len(shared.book) * shared.parts, shared.looked_up * weights.number_format.bits, distributed=BOOK_WORDS
+    )
+    return Resources(
+        luts=indices.luts + look_ups * book.luts, block_rams=indices.block_rams + look_ups * book.block_rams
     )
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from karui.hw.dataflow import Dataflow
 from karui.hw.engines import engine
-from karui.hw.estimate import Fold, Resources, cost, cycles, multipliers
+from karui.hw.estimate import Fold, Resources, cost, cycles, multipliers, weights_of
 from karui.hw.popcount import LutInputs
 from karui.hw.stages import Stage
-from karui.sw.ir import DepthwiseConv, MatrixVector, SlidingWindow
+from karui.sw.ir import DepthwiseConv, MatrixVector, Shared, SlidingWindow
 
 # Look-up tables that a block RAM or a multiplier is worth when foldings of one rate are compared: the proportion in
 # which an ECP5-85F offers them (83,640 look-up tables, 208 block RAMs, 156 multipliers).
@@ -71,6 +71,9 @@ def choices(stage: Stage) -> list[Fold]:
         groups = stage.op.groups
         simds = divisors(math.gcd(stage.granule, stage.source.shape[-1] // groups))
         pes = divisors(stage.graph.tensors[stage.name].shape[-1] // groups)
+        storage = weights_of(stage).storage
+        if isinstance(storage, Shared):
+            simds = [simd for simd in simds if simd % storage.vector == 0 or storage.vector % simd == 0]
         return [
             Fold(simd=simd, pe=pe, multiplier=multiplier)
             for simd in simds

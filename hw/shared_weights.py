@@ -1,0 +1,204 @@
+"""Shared weights: indices in ROM and a code book that they are looked up in, as a weight source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from amaranth.hdl import Cat, Const, Module, Shape, Value
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import Out
+
+from karui.hw.counters import cycle
+from karui.hw.memory_style import Storage, resolve, rom_attributes
+from karui.hw.stream import delayed
+from karui.hw.timing import require_divisor
+from karui.hw.weight_rom import WeightRom, WeightRomConfig, weight_words
+from karui.hw.word_source import WeightSource
+from karui.sw.numerics import BIPOLAR, NumberFormat, format_for_range, pack, to_integers
+
+BOOK_WORDS = 64
+"""Longest code book that `auto` keeps in look-up tables, where each look-up has a copy of it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SharedWeightsConfig:
+    """Parameters of a `SharedWeights`.
+
+    Parameters
+    ----------
+    weights : ndarray, shape (M, K)
+        Integers of the format.
+    vector : int
+        Neighbouring weights of a row that are looked up together; it divides K, and `simd` or a multiple of it.
+    pe, simd : int
+        Outputs and inputs a word.
+    weight_format : NumberFormat
+        Format of a weight.
+    groups : int
+        Parts of a word, as the engine asks for.
+    storage : {"block", "distributed", "auto"}
+        Memory that holds the code book; `auto` keeps up to 64 words in look-up tables.
+
+    Raises
+    ------
+    ValueError
+        If the weights are not words of the format, or a factor does not fit its dimension.
+    """
+
+    weights: npt.NDArray[Any]
+    vector: int
+    pe: int
+    simd: int
+    weight_format: NumberFormat = BIPOLAR
+    groups: int = 1
+    storage: Storage = "auto"
+
+    def __post_init__(self) -> None:
+        require_divisor("vector", self.vector, self.weights.shape[1], "inputs")
+        require_divisor("simd", self.simd, self.weights.shape[1], "inputs")
+        if self.simd % self.vector and self.vector % self.simd:
+            raise ValueError(
+                f"simd must divide the vectors of {self.vector} weights or be their multiple, not {self.simd}"
+            )
+        if not self.weight_format.admits(self.weights):
+            raise ValueError(f"weights do not fit their format {self.weight_format}; give a wider one")
+
+    @cached_property
+    def _shared(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        vectors = self.weights.reshape(-1, self.vector)
+        book, indices = np.unique(vectors, axis=0, return_inverse=True)
+        return book, indices.reshape(len(self.weights), -1).astype(np.int64)
+
+    @property
+    def book(self) -> npt.NDArray[Any]:
+        """The different vectors, in ascending order, shape (k, vector)."""
+        return self._shared[0]
+
+    @property
+    def index_format(self) -> NumberFormat:
+        """Format of an index."""
+        return format_for_range(0, len(self.book) - 1)
+
+    @property
+    def looked_up(self) -> int:
+        """Weights of a look-up: a vector, or as much of it as a word of the engine takes."""
+        return min(self.vector, self.simd)
+
+    @property
+    def parts(self) -> int:
+        """Look-ups that a vector takes, one after another."""
+        return self.vector // self.looked_up
+
+    @property
+    def look_ups(self) -> int:
+        """Look-ups in a cycle, by all outputs of a word."""
+        return self.pe * self.simd // self.looked_up
+
+    @property
+    def indices(self) -> WeightRomConfig:
+        """The ROM of indices."""
+        return WeightRomConfig(
+            weights=self._shared[1],
+            pe=self.pe,
+            simd=self.simd // self.looked_up,
+            weight_format=self.index_format,
+            groups=self.groups,
+        )
+
+    @property
+    def book_words(self) -> list[int]:
+        """The code book as a memory: the parts of each vector, one after another."""
+        return to_integers(pack(self.book.reshape(-1, self.looked_up), self.weight_format))
+
+    @property
+    def book_in(self) -> str:
+        """Whether the code book is in block RAM or distributed."""
+        return resolve(self.storage, depth=len(self.book) * self.parts, limit=BOOK_WORDS)
+
+    @property
+    def width(self) -> int:
+        """Bits of a group's part of a word."""
+        return self.pe // self.groups * self.simd * self.weight_format.bits
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a take to group 0's part of the word; group `g` follows `g` cycles later."""
+        return self.indices.latency + (3 if self.book_in == "block" else 1)
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of the indices and of one code book."""
+        return self.indices.weights.size * self.index_format.bits + self.book.size * self.weight_format.bits
+
+    def words(self) -> list[list[int]]:
+        """What comes out: for each group its part of each word."""
+        return weight_words(self.weights, self.pe, self.simd, groups=self.groups, weight_format=self.weight_format)
+
+
+class SharedWeights(wiring.Component):
+    """Constant weights that are looked up in a code book: a ROM of indices, and the book for each look-up of a cycle.
+
+    A look-up yields `config.looked_up` weights. A word can be taken in every cycle. Memory: an index for each vector,
+    and ``k * vector`` weights a look-up.
+
+    Parameters
+    ----------
+    config : SharedWeightsConfig
+
+    Members
+    -------
+    o : Out(WeightSource)
+        The words, always available; latency `config.latency`.
+    """
+
+    o: wiring.PureInterface
+
+    def __init__(self, config: SharedWeightsConfig) -> None:
+        self.config = config
+        super().__init__({"o": Out(WeightSource(groups=config.groups, width=config.width))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        m.d.comb += self.o.available.eq(1)
+        if len(config.weights) == config.pe and config.weights.shape[1] == config.simd:
+            for group, (word,) in enumerate(config.words()):
+                m.d.comb += self.o.data[group].eq(Const(word, config.width))
+            return m
+        m.submodules.indices = indices = WeightRom(config.indices)
+        # The ROM's word stays while it is not taken: it serves all parts of its vectors.
+        part = cycle(m, "part", config.parts, step=self.o.take)
+        m.d.comb += indices.o.take.eq(self.o.take & part.is_last)
+        index_bits = config.index_format.bits
+        for group in range(config.groups):
+            number = delayed(m, part.number, config.indices.latency + group, name=f"part_{group}")
+            word = indices.o.data[group]
+            found = [
+                self._look_up(
+                    m, f"group_{group}_book_{place}", word[place * index_bits : (place + 1) * index_bits], number
+                )
+                for place in range(config.look_ups // config.groups)
+            ]
+            m.d.comb += self.o.data[group].eq(Cat(found))
+        return m
+
+    def _look_up(self, m: Module, name: str, index: Value, part: Value) -> Value:
+        """The word of a code book of its own."""
+        config = self.config
+        words = config.book_words
+        if len(words) == 1:
+            return delayed(m, Const(words[0], config.looked_up * config.weight_format.bits), 1, name=name)
+        in_block_ram = config.book_in == "block"
+        m.submodules[name] = book = memory.Memory(
+            shape=Shape(config.looked_up * config.weight_format.bits),
+            depth=len(words),
+            init=words,
+            attrs=rom_attributes("block" if in_block_ram else "distributed"),
+        )
+        read = book.read_port() if in_block_ram else book.read_port(domain="comb")
+        m.d.comb += read.addr.eq(index * config.parts + part)
+        return delayed(m, read.data, 2 if in_block_ram else 1, name=name)
