@@ -121,31 +121,54 @@ def decode(bit_string: BitString, code: CanonicalCode, count: int) -> Symbols:
     StreamError
         If the stream does not hold exactly as many symbols, or has bits that are no word of the code.
     """
+    symbols, end = decode_from(bit_string, 0, code, count)
+    if end != bit_string.bits:
+        raise StreamError(f"{count} symbols take {end} bits, not {bit_string.bits}")
+    return symbols
+
+
+def decode_from(bit_string: BitString, begin: int, code: CanonicalCode, count: int) -> tuple[Symbols, int]:
+    """Decode so many symbols that lie amid other bits.
+
+    Returns
+    -------
+    symbols : ndarray of int64, shape (count,)
+    end : int
+        Bit behind the last symbol.
+
+    Raises
+    ------
+    StreamError
+        If the bits end before the symbols or are no word of the code.
+    """
     bits = bit_string.bits
     # Before anything is allocated for them: no symbol takes less than a bit.
-    if not 0 <= count <= bits or (count == 0) != (bits == 0):
-        raise StreamError(f"{bits} bits do not hold {count} symbols")
-    if code.max_length == 1 and code.sorted_symbols.size == 1:
-        if count != bits or any(bit_string.data):
-            raise StreamError(f"a stream of {count} times the only symbol is as many zero bits, not {bits} bits")
-        return np.full(count, code.sorted_symbols[0])
-    # A window that begins with a word lies in its words' part of all windows, as the words are consecutive.
-    symbols = code.sorted_symbols
-    lengths = code.lengths[symbols].astype(np.int64)
+    if not 0 <= count <= bits - begin:
+        raise StreamError(f"{bits - begin} bits do not hold {count} symbols")
+    if code.sorted_symbols.size == 1:
+        if unpack_bits(bit_string.data, begin + count)[begin:].any():
+            raise StreamError("a stream of the only symbol is zero bits")
+        return np.full(count, code.sorted_symbols[0]), begin + count
+    # The windows that begin with the same word are consecutive, and in the order of the words.
+    lengths = code.lengths[code.sorted_symbols].astype(np.int64)
     length_at = np.repeat(lengths, 1 << (_WINDOW - lengths))
-    data = np.frombuffer(bit_string.data + bytes(_SEGMENT // 8), dtype=np.uint8)
-    windows, position, found = [], 0, 0
-    while position < bits and found < count:
+    symbol_at = np.repeat(code.sorted_symbols, 1 << (_WINDOW - lengths))
+    data = np.frombuffer(bit_string.data + bytes(4), dtype=np.uint8)
+    symbols = np.empty(count, dtype=np.int64)
+    found, position = 0, begin
+    while found < count and position < bits:
         first = position & ~7
-        segment = _windows(data[first >> 3 :][: _SEGMENT // 8 + 2])
-        starts, end = _word_starts(length_at.take(segment), position - first, min(_SEGMENT, bits - first))
-        windows.append(segment[starts[: count - found]])
-        found += windows[-1].size
-        position = first + (end if windows[-1].size == starts.size else int(starts[windows[-1].size]))
-    if found != count or position != bits:
-        raise StreamError(f"{bits} bits are not {count} symbols of the code")
-    symbol_at = np.repeat(symbols, 1 << (_WINDOW - lengths))
-    return symbol_at.take(np.concatenate(windows)) if windows else np.empty(0, dtype=np.int64)
+        windows = _windows(data[first >> 3 :][: _SEGMENT // 8 + 2])
+        starts, end = _word_starts(length_at.take(windows), position - first, min(_SEGMENT, bits - first))
+        if starts.size > count - found:
+            end = int(starts[count - found])
+            starts = starts[: count - found]
+        symbols[found : found + starts.size] = symbol_at.take(windows.take(starts))
+        found += starts.size
+        position = first + end
+    if found != count or position > bits:
+        raise StreamError(f"the bits end before {count} symbols")
+    return symbols, position
 
 
 def _windows(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
