@@ -7,6 +7,7 @@ import numpy.typing as npt
 from amaranth.hdl import Const, Module, Signal, Value
 
 from karui.hw.cyclic_rom import CyclicRom, CyclicRomConfig
+from karui.hw.elementwise import ElementwiseConfig
 from karui.hw.stream import element_shape, lanes_of
 from karui.sw.numerics import NumberFormat, pack, to_integers
 
@@ -38,10 +39,8 @@ def current_parameters(
     name: str,
     values: Parameters,
     number_format: NumberFormat,
+    config: ElementwiseConfig,
     *,
-    channels: int,
-    lanes: int,
-    period: int,
     used: Value,
 ) -> list[Value]:
     """Add a memory of the values to a module.
@@ -56,10 +55,8 @@ def current_parameters(
         What it holds; equal ones take no memory.
     number_format : NumberFormat
         Format of a value.
-    channels, lanes : int
-        Length of the axis that beats go through again and again, and how much of it a beat is.
-    period : int
-        Least number of cycles between two beats.
+    config : ElementwiseConfig
+        Whose channels, lanes and period they are.
     used : Value
         Steps to the next beat's values.
 
@@ -69,13 +66,15 @@ def current_parameters(
         The current beat's, lane by lane.
     """
     if np.all(values == values[0]):
-        return [Const(int(values[0]), element_shape(number_format))] * lanes
-    words = np.broadcast_to(values, (channels,)).reshape(-1, lanes)
+        return [Const(int(values[0]), element_shape(number_format))] * config.lanes
+    words = np.broadcast_to(values, (config.channels,)).reshape(-1, config.lanes)
     m.submodules[name] = rom = CyclicRom(
         CyclicRomConfig(
-            words=tuple(to_integers(pack(words, number_format))), width=lanes * number_format.bits, period=period
+            words=tuple(to_integers(pack(words, number_format))),
+            width=config.lanes * number_format.bits,
+            period=config.period,
         )
     )
-    current = Signal(lanes_of(number_format, lanes), name=name)
+    current = Signal(lanes_of(number_format, config.lanes), name=name)
     m.d.comb += [rom.advance.eq(used), current.as_value().eq(rom.word)]
-    return [current[lane] for lane in range(lanes)]
+    return [current[lane] for lane in range(config.lanes)]

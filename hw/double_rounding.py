@@ -9,11 +9,11 @@ import numpy.typing as npt
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
 
 from karui.hw.channel_parameters import check_channels, current_parameters, lane_slice
-from karui.hw.elementwise import Elementwise, ElementwisePipeline, elementwise_schedule
+from karui.hw.elementwise import Elementwise, ElementwiseConfig, ElementwisePipeline, signed_range
 from karui.hw.stream import delayed, integer_of
-from karui.hw.timing import Cycles, Schedule, require_divisor
+from karui.hw.timing import require_divisor
 from karui.hw.wide_multiply import WideMultiply
-from karui.sw.numerics import NumberFormat, format_for_range, signed, unsigned
+from karui.sw.numerics import signed, unsigned
 
 _MULTIPLIER_PLACES = 31
 _WIDEST = 62
@@ -21,27 +21,19 @@ _WIDEST = 62
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class DoubleRoundingConfig:
-    """Parameters of a `DoubleRoundingPipeline` and of a `DoubleRounding`.
+class DoubleRoundingConfig(ElementwiseConfig):
+    """Parameters of a `DoubleRoundingPipeline` and of a `DoubleRounding`, beside those of every `ElementwiseConfig`.
 
     Parameters
     ----------
-    channels : int
-        Length of the last axis; beats go through the channels in order, again and again.
-    lanes : int
-        Channels a beat.
     multipliers, exponents : ndarray of int64, shape (channels,) or (1,)
         For each channel, or one for all: 0 to ``2**31 - 1``; to the left where positive.
     zero_point : int
         Added to the result.
     minimum, maximum : int
         Limits of the result, in the output format.
-    input_format, output_format : NumberFormat
-        The output is unsigned or signed.
-    positions : int
-        Vectors of channels a frame.
-    period : int
-        Least number of cycles between two beats; from 4 on, many channels' parameters go to block RAM.
+    output_format : NumberFormat
+        Unsigned or signed.
 
     Raises
     ------
@@ -49,17 +41,11 @@ class DoubleRoundingConfig:
         If shapes or formats do not fit each other, or the exponents lie more than 31 apart.
     """
 
-    channels: int
-    lanes: int
     multipliers: npt.NDArray[np.int64]
     exponents: npt.NDArray[np.int64]
     zero_point: int
     minimum: int
     maximum: int
-    input_format: NumberFormat
-    output_format: NumberFormat
-    positions: int = 1
-    period: int = 1
 
     def __post_init__(self) -> None:
         require_divisor("lanes of a double rounding", self.lanes, self.channels, "channels")
@@ -123,8 +109,8 @@ class DoubleRoundingConfig:
         """The multiplication of a lane."""
         low, high = self.input_format.minimum, self.input_format.maximum
         return WideMultiply(
-            left=format_for_range(min(low, -1), high).bits,
-            right=format_for_range(-1, int(self.shifted_multipliers.max())).bits,
+            left=signed_range(low, high).width,
+            right=signed_range(0, int(self.shifted_multipliers.max())).width,
         )
 
     @property
@@ -132,24 +118,15 @@ class DoubleRoundingConfig:
         """Cycles of the pipeline: operands, product, both roundings, comparison with the limits and choice."""
         return 1 + self.multiply.latency + 4
 
-    @property
-    def interval(self) -> int:
-        """Cycles a frame."""
-        return self.positions * self.channels // self.lanes * self.period
-
     def lane_slice(self, first: int, lanes: int) -> DoubleRoundingConfig:
         """The same for `lanes` lanes from lane `first` of each beat on."""
         return replace(
             self,
-            channels=self.channels // self.lanes * lanes,
+            channels=self.folds * lanes,
             lanes=lanes,
             multipliers=lane_slice(self.multipliers, self.lanes, first, lanes),
             exponents=lane_slice(self.exponents, self.lanes, first, lanes),
         )
-
-    def schedule(self, arrivals: Cycles) -> Schedule:
-        """Cycles of each beat of the stream component `DoubleRounding`."""
-        return elementwise_schedule(self, arrivals)
 
 
 class DoubleRoundingPipeline(ElementwisePipeline):
@@ -188,13 +165,13 @@ class DoubleRoundingPipeline(ElementwisePipeline):
         operands_valid = delayed(m, self.i.valid, 1, name="operands_valid", control=True)
         product_valid = delayed(m, operands_valid, multiply.latency, name="product_valid", control=True)
         m.d.comb += self.o.valid.eq(delayed(m, product_valid, 4, name="valid", control=True))
-        multipliers = self._parameters(
-            m, "multipliers", config.shifted_multipliers, signed(multiply.right), operands_valid
+        multipliers = current_parameters(
+            m, "multipliers", config.shifted_multipliers, signed(multiply.right), config, used=operands_valid
         )
         # One bit for each place that is cleared, from the lowest.
         widest = int(config.cleared_places.max())
-        cleared = self._parameters(
-            m, "cleared", (1 << config.cleared_places) - 1, unsigned(max(1, widest)), product_valid
+        cleared = current_parameters(
+            m, "cleared", (1 << config.cleared_places) - 1, unsigned(max(1, widest)), config, used=product_valid
         )
         for lane in range(config.lanes):
             value = Signal(Shape(multiply.left, signed=True), name=f"value_{lane}", reset_less=True)
@@ -202,21 +179,6 @@ class DoubleRoundingPipeline(ElementwisePipeline):
             product = multiply.build(m, value, multipliers[lane], name=f"product_{lane}")
             m.d.comb += self.o.payload[lane].eq(self._rounded(m, product, cleared[lane], lane))
         return m
-
-    def _parameters(
-        self, m: Module, name: str, values: npt.NDArray[np.int64], number_format: NumberFormat, used: Value
-    ) -> list[Value]:
-        config = self.config
-        return current_parameters(
-            m,
-            name,
-            values,
-            number_format,
-            channels=config.channels,
-            lanes=config.lanes,
-            period=config.period,
-            used=used,
-        )
 
     def _rounded(self, m: Module, product: Value, cleared: Value, lane: int) -> Value:
         """The result of a lane, 4 cycles after the product."""
@@ -233,10 +195,10 @@ class DoubleRoundingPipeline(ElementwisePipeline):
         ]
         mask = delayed(m, cleared, 1, name=f"mask_{lane}")
         m.d.sync += total.eq(kept + half)
-        once = Signal(_signed_range(*config.once_rounded_range), name=f"once_{lane}")
+        once = Signal(signed_range(*config.once_rounded_range), name=f"once_{lane}")
         m.d.comb += once.eq((total >> 1) & ~Cat(mask, Const(0, 1)).as_signed())
         constant = (1 << config.divided_places >> 1) + (config.zero_point << config.divided_places)
-        twice = Signal(_signed_range(*config.twice_rounded_range), name=f"twice_{lane}", reset_less=True)
+        twice = Signal(signed_range(*config.twice_rounded_range), name=f"twice_{lane}", reset_less=True)
         # A half less one for a negative; where nothing is dropped there is no half.
         sum_ = once + (constant if config.divided_places == 0 else constant - 1 + Cat(~once[-1], Const(0, 1)))
         m.d.sync += twice.eq(sum_ >> config.divided_places)
@@ -260,7 +222,3 @@ class DoubleRounding(Elementwise):
 
     def __init__(self, config: DoubleRoundingConfig) -> None:
         super().__init__(config, DoubleRoundingPipeline(config))
-
-
-def _signed_range(low: int, high: int) -> Shape:
-    return Shape(format_for_range(min(low, -1), high).bits, signed=True)

@@ -2,45 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Shape, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, Tagged, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive
-from karui.sw.numerics import NumberFormat
+from karui.sw.numerics import NumberFormat, format_for_range
 
 
-class ElementwiseConfig(Protocol):
-    """What the parameters of a pipeline that keeps the shape of its beats tell."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ElementwiseConfig(ABC):
+    """What the parameters of all pipelines have that keep the shape of their beats.
+
+    Parameters
+    ----------
+    channels : int
+        Length of the last axis; beats go through the channels in order, again and again.
+    lanes : int
+        Channels a beat.
+    input_format, output_format : NumberFormat
+        Formats of an element that goes in and of one that comes out.
+    positions : int
+        Vectors of channels a frame.
+    period : int
+        Least number of cycles between two beats; from 4 on, many channels' parameters go to block RAM.
+    """
+
+    channels: int
+    lanes: int
+    input_format: NumberFormat
+    output_format: NumberFormat
+    positions: int = 1
+    period: int = 1
 
     @property
-    def lanes(self) -> int:
-        """Channels a beat."""
-
-    @property
-    def input_format(self) -> NumberFormat:
-        """Format of an element that goes in."""
-
-    @property
-    def output_format(self) -> NumberFormat:
-        """Format of an element that comes out."""
-
-    @property
+    @abstractmethod
     def latency(self) -> int:
         """Cycles of the pipeline."""
 
     @property
-    def period(self) -> int:
-        """Least number of cycles between two beats."""
+    def folds(self) -> int:
+        """Beats a vector."""
+        return self.channels // self.lanes
+
+    @property
+    def interval(self) -> int:
+        """Cycles a frame."""
+        return self.positions * self.folds * self.period
+
+    def schedule(self, arrivals: Cycles) -> Schedule:
+        """Cycles of each beat of the pipeline between streams."""
+        accepted = consecutive(arrivals)
+        return Schedule(accepted=accepted, departures=accepted + self.latency + FIFO_LATENCY)
 
 
-def elementwise_schedule(config: ElementwiseConfig, arrivals: Cycles) -> Schedule:
-    """Cycles of each beat of a pipeline between streams."""
-    accepted = consecutive(arrivals)
-    return Schedule(accepted=accepted, departures=accepted + config.latency + FIFO_LATENCY)
+def signed_range(low: int, high: int) -> Shape:
+    """The narrowest signed shape that holds a range."""
+    return Shape(format_for_range(min(low, -1), high).bits, signed=True)
 
 
 class ElementwisePipeline(wiring.Component):

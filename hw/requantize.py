@@ -9,26 +9,22 @@ import numpy.typing as npt
 from amaranth.hdl import Const, Module, Mux, Shape, Signal, Value
 
 from karui.hw.channel_parameters import check_channels, current_parameters, lane_slice
-from karui.hw.elementwise import Elementwise, ElementwisePipeline, elementwise_schedule
+from karui.hw.elementwise import Elementwise, ElementwiseConfig, ElementwisePipeline, signed_range
 from karui.hw.stream import delayed, integer_of
-from karui.hw.timing import Cycles, Schedule, require_divisor
+from karui.hw.timing import require_divisor
 from karui.hw.wide_multiply import WideMultiply
-from karui.sw.numerics import NumberFormat, Overflow, Rounding, format_for_range, signed
+from karui.sw.numerics import Overflow, Rounding, signed
 
 _WIDEST = 62
 """Bits of the largest scaled value: what the golden model computes without overflow."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RequantizeConfig:
-    """Parameters of a `RequantizePipeline` and of a `Requantize`.
+class RequantizeConfig(ElementwiseConfig):
+    """Parameters of a `RequantizePipeline` and of a `Requantize`, beside those of every `ElementwiseConfig`.
 
     Parameters
     ----------
-    channels : int
-        Length of the last axis; beats go through the channels in order, again and again.
-    lanes : int
-        Channels a beat.
     multipliers, offsets : ndarray of int64, shape (channels,) or (1,)
         Integers for each channel, or one for all.
     shift : int
@@ -37,12 +33,8 @@ class RequantizeConfig:
         Of the places dropped.
     overflow : Overflow
         Saturate at the output format's limits, or wrap.
-    input_format, output_format : NumberFormat
-        The output is unsigned or signed.
-    positions : int
-        Vectors of channels a frame.
-    period : int
-        Least number of cycles between two beats; from 4 on, many channels' parameters go to block RAM.
+    output_format : NumberFormat
+        Unsigned or signed.
 
     Raises
     ------
@@ -50,17 +42,11 @@ class RequantizeConfig:
         If shapes or formats do not fit each other, or a scaled value takes more than 62 bits.
     """
 
-    channels: int
-    lanes: int
     multipliers: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
     shift: int
     rounding: Rounding
     overflow: Overflow
-    input_format: NumberFormat
-    output_format: NumberFormat
-    positions: int = 1
-    period: int = 1
 
     def __post_init__(self) -> None:
         require_divisor("lanes of a requantization", self.lanes, self.channels, "channels")
@@ -91,8 +77,8 @@ class RequantizeConfig:
         """The multiplication of a lane."""
         low, high = self.input_format.minimum, self.input_format.maximum
         return WideMultiply(
-            left=format_for_range(min(low, -1), high).bits,
-            right=format_for_range(min(int(self.multipliers.min()), -1), int(self.multipliers.max())).bits,
+            left=signed_range(low, high).width,
+            right=signed_range(int(self.multipliers.min()), int(self.multipliers.max())).width,
         )
 
     @property
@@ -100,24 +86,15 @@ class RequantizeConfig:
         """Cycles of the pipeline: operands, product, offset, rounding and overflow."""
         return 1 + self.multiply.latency + 1 + 1
 
-    @property
-    def interval(self) -> int:
-        """Cycles a frame."""
-        return self.positions * self.channels // self.lanes * self.period
-
     def lane_slice(self, first: int, lanes: int) -> RequantizeConfig:
         """The same scaling for `lanes` lanes from lane `first` of each beat on."""
         return replace(
             self,
-            channels=self.channels // self.lanes * lanes,
+            channels=self.folds * lanes,
             lanes=lanes,
             multipliers=lane_slice(self.multipliers, self.lanes, first, lanes),
             offsets=lane_slice(self.offsets, self.lanes, first, lanes),
         )
-
-    def schedule(self, arrivals: Cycles) -> Schedule:
-        """Cycles of each beat of the stream component `Requantize`."""
-        return elementwise_schedule(self, arrivals)
 
 
 class RequantizePipeline(ElementwisePipeline):
@@ -150,7 +127,7 @@ class RequantizePipeline(ElementwisePipeline):
         m = Module()
         config = self.config
         multiply = config.multiply
-        total_shape = _signed_range(*config.total_range)
+        total_shape = signed_range(*config.total_range)
         operands_valid = delayed(m, self.i.valid, 1, name="operands_valid", control=True)
         product_valid = delayed(m, operands_valid, multiply.latency, name="product_valid", control=True)
         multipliers = self._parameters(m, "multipliers", config.multipliers, operands_valid)
@@ -169,23 +146,13 @@ class RequantizePipeline(ElementwisePipeline):
 
     def _parameters(self, m: Module, name: str, values: npt.NDArray[np.int64], used: Value) -> list[Value]:
         """The values of the channels of the current beat; `used` steps to the next beat's."""
-        config = self.config
-        stored = signed(format_for_range(min(int(values.min()), -1), int(values.max())).bits)
-        return current_parameters(
-            m,
-            name,
-            values,
-            stored,
-            channels=config.channels,
-            lanes=config.lanes,
-            period=config.period,
-            used=used,
-        )
+        stored = signed(signed_range(int(values.min()), int(values.max())).width)
+        return current_parameters(m, name, values, stored, self.config, used=used)
 
     def _rounded(self, m: Module, total: Signal, lane: int) -> Signal:
         config = self.config
         low, high = config.total_range
-        rounded = Signal(_signed_range(low >> config.shift, high >> config.shift), name=f"rounded_{lane}")
+        rounded = Signal(signed_range(low >> config.shift, high >> config.shift), name=f"rounded_{lane}")
         m.d.comb += rounded.eq(total >> config.shift)
         if config.rounding is Rounding.HALF_EVEN and config.shift:
             with m.If(total[: config.shift] == 0):
@@ -221,7 +188,3 @@ class Requantize(Elementwise):
 
     def __init__(self, config: RequantizeConfig) -> None:
         super().__init__(config, RequantizePipeline(config))
-
-
-def _signed_range(low: int, high: int) -> Shape:
-    return Shape(format_for_range(min(low, -1), high).bits, signed=True)

@@ -11,10 +11,10 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data
 
 from karui.hw.cyclic_rom import CyclicRom, CyclicRomConfig
-from karui.hw.elementwise import Elementwise, ElementwisePipeline, elementwise_schedule
+from karui.hw.elementwise import Elementwise, ElementwiseConfig, ElementwisePipeline
 from karui.hw.ladder_search import LadderSearch, LadderSearchConfig
 from karui.hw.stream import delayed, integer_of, lanes_of
-from karui.hw.timing import Cycles, Schedule, require_divisor
+from karui.hw.timing import require_divisor
 from karui.sw.numerics import NumberFormat, format_for_range, pack, signed, to_integers
 
 PARALLEL_THRESHOLDS = 3
@@ -22,23 +22,15 @@ PARALLEL_THRESHOLDS = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ThresholdConfig:
-    """Parameters of a `ThresholdPipeline` and of a `Threshold`.
+class ThresholdConfig(ElementwiseConfig):
+    """Parameters of a `ThresholdPipeline` and of a `Threshold`, beside those of every `ElementwiseConfig`.
 
     Parameters
     ----------
-    channels : int
-        Length of the last axis; beats go through the channels in order, again and again.
-    lanes : int
-        Channels a beat.
     thresholds : ndarray, shape (channels or 1, levels - 1)
         Ascending in each row; any integers.
-    input_format, output_format : NumberFormat
-        The output has one level more than there are thresholds at the least.
-    positions : int
-        Vectors of channels a frame.
-    period : int
-        Least number of cycles between two beats; from 4 on, a short ladder of many channels goes to block RAM.
+    output_format : NumberFormat
+        It has one level more than there are thresholds at the least.
 
     Raises
     ------
@@ -46,13 +38,7 @@ class ThresholdConfig:
         If the shapes do not fit each other, a row does not ascend, or the output has too few levels.
     """
 
-    channels: int
-    lanes: int
     thresholds: npt.NDArray[Any]
-    input_format: NumberFormat
-    output_format: NumberFormat
-    positions: int = 1
-    period: int = 1
 
     def __post_init__(self) -> None:
         require_divisor("lanes of a threshold", self.lanes, self.channels, "channels")
@@ -69,22 +55,12 @@ class ThresholdConfig:
             )
 
     @property
-    def folds(self) -> int:
-        """Beats a vector."""
-        return self.channels // self.lanes
-
-    @property
     def latency(self) -> int:
         """Cycles of the pipeline."""
         count = self.thresholds.shape[1]
         if count > PARALLEL_THRESHOLDS:
             return self.search(0).latency
         return 1 if count == 1 else 2
-
-    @property
-    def interval(self) -> int:
-        """Cycles a frame."""
-        return self.positions * self.folds * self.period
 
     @property
     def stored(self) -> npt.NDArray[np.int64]:
@@ -117,10 +93,6 @@ class ThresholdConfig:
             beats = thresholds.reshape(self.folds, self.lanes, -1)
             thresholds = beats[:, first : first + lanes].reshape(self.folds * lanes, -1)
         return replace(self, channels=self.folds * lanes, lanes=lanes, thresholds=thresholds)
-
-    def schedule(self, arrivals: Cycles) -> Schedule:
-        """Cycles of each beat of the stream component `Threshold`."""
-        return elementwise_schedule(self, arrivals)
 
 
 class ThresholdPipeline(ElementwisePipeline):
