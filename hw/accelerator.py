@@ -10,7 +10,7 @@ import numpy as np
 from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 
-from karui.hw.axi_stream import AxiStreamInput, AxiStreamInputConfig, AxiStreamOutput, AxiStreamOutputConfig
+from karui.hw.axi_stream import AxiStreamEndConfig, AxiStreamInput, AxiStreamInputConfig, AxiStreamOutput
 from karui.hw.dataflow import Dataflow
 from karui.hw.deep_fifo import DeepFifo
 from karui.hw.engines import Engine, component, engine
@@ -91,10 +91,10 @@ class Accelerator:
         )
 
     @cached_property
-    def axi_output(self) -> AxiStreamOutputConfig:
+    def axi_output(self) -> AxiStreamEndConfig:
         """The output end."""
         (lanes,) = (link.lanes_out for links in self.dataflow.links.values() for link in links if link.reader is None)
-        return AxiStreamOutputConfig(element=self.output.number_format, elements=self.output.elements, lanes=lanes)
+        return AxiStreamEndConfig(element=self.output.number_format, elements=self.output.elements, lanes=lanes)
 
     @property
     def interval(self) -> int:

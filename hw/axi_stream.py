@@ -16,8 +16,8 @@ from karui.sw.numerics import NumberFormat, word_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
-class AxiStreamInputConfig:
-    """Parameters of an `AxiStreamInput`.
+class AxiStreamEndConfig:
+    """Parameters of either end.
 
     Parameters
     ----------
@@ -27,20 +27,14 @@ class AxiStreamInputConfig:
         Elements a frame.
     lanes : int
         Elements a beat; divides the elements.
-    frames_in_flight : int
-        Frames that may have entered while none of them has left: room for their error flags. With all of it taken the
-        input stalls, so it has to be at least what the accelerator holds at full rate.
     """
 
     element: NumberFormat
     elements: int
     lanes: int
-    frames_in_flight: int
 
     def __post_init__(self) -> None:
-        require_divisor("lanes of the AXI4-Stream input", self.lanes, self.elements, "elements of a frame")
-        if self.frames_in_flight < 1:
-            raise ValueError(f"frames_in_flight must be 1 or more, not {self.frames_in_flight}")
+        require_divisor("lanes of an AXI4-Stream port", self.lanes, self.elements, "elements of a frame")
 
     @property
     def beats(self) -> int:
@@ -58,9 +52,28 @@ class AxiStreamInputConfig:
         return self.beats
 
     def schedule(self, arrivals: Cycles) -> Schedule:
-        """Cycles of each beat of frames that have the right length; see `Schedule`."""
+        """Cycles of each beat of frames that have the right length and whose flags are not late; see `Schedule`."""
         accepted = consecutive(arrivals)
         return Schedule(accepted=accepted, departures=accepted + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxiStreamInputConfig(AxiStreamEndConfig):
+    """Parameters of an `AxiStreamInput`, beside those of either end.
+
+    Parameters
+    ----------
+    frames_in_flight : int
+        Frames that may have entered while none of them has left: room for their error flags. With all of it taken the
+        input stalls, so it has to be at least what the accelerator holds at full rate.
+    """
+
+    frames_in_flight: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.frames_in_flight < 1:
+            raise ValueError(f"frames_in_flight must be 1 or more, not {self.frames_in_flight}")
 
 
 class _State(enum.Enum):
@@ -139,54 +152,12 @@ class AxiStreamInput(wiring.Component):
         return m
 
 
-@dataclass(frozen=True, kw_only=True)
-class AxiStreamOutputConfig:
-    """Parameters of an `AxiStreamOutput`.
-
-    Parameters
-    ----------
-    element : NumberFormat
-        Format of the elements.
-    elements : int
-        Elements a frame.
-    lanes : int
-        Elements a beat; divides the elements.
-    """
-
-    element: NumberFormat
-    elements: int
-    lanes: int
-
-    def __post_init__(self) -> None:
-        require_divisor("lanes of the AXI4-Stream output", self.lanes, self.elements, "elements of a frame")
-
-    @property
-    def beats(self) -> int:
-        """Beats a frame."""
-        return self.elements // self.lanes
-
-    @property
-    def data_width(self) -> int:
-        """Width of TDATA: the packed lanes, padded to whole bytes."""
-        return 8 * word_bytes(self.lanes * self.element.bits)
-
-    @property
-    def interval(self) -> int:
-        """Cycles a frame."""
-        return self.beats
-
-    def schedule(self, arrivals: Cycles) -> Schedule:
-        """Cycles of each beat, where no error flag is late; see `Schedule`."""
-        accepted = consecutive(arrivals)
-        return Schedule(accepted=accepted, departures=accepted + 1)
-
-
 class AxiStreamOutput(wiring.Component):
     """Send frames as AXI4-Stream, with TLAST and the error flag.
 
     Parameters
     ----------
-    config : AxiStreamOutputConfig
+    config : AxiStreamEndConfig
 
     Members
     -------
@@ -199,7 +170,7 @@ class AxiStreamOutput(wiring.Component):
         the first results of a frame may leave before its end has been seen.
     """
 
-    def __init__(self, config: AxiStreamOutputConfig) -> None:
+    def __init__(self, config: AxiStreamEndConfig) -> None:
         self.config = config
         super().__init__(
             {

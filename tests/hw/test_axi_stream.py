@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.axi_stream import AxiStreamInput, AxiStreamInputConfig, AxiStreamOutput, AxiStreamOutputConfig
+from karui.hw.axi_stream import AxiStreamEndConfig, AxiStreamInput, AxiStreamInputConfig, AxiStreamOutput
 from karui.hw.stream import Fifo, FifoConfig, lanes_of
 from karui.sim.results import BackPressure
 from karui.sim.stream_testbench import run_stream
@@ -34,7 +34,7 @@ class EndToEnd(wiring.Component):
             )
         )
         self.sink = AxiStreamOutput(
-            AxiStreamOutputConfig(element=ends.element, elements=ends.elements, lanes=ends.lanes)
+            AxiStreamEndConfig(element=ends.element, elements=ends.elements, lanes=ends.lanes)
         )
         self.queue = Fifo(FifoConfig(payload=lanes_of(ends.element, ends.lanes), depth=40))
         self.queued = ends.queued
@@ -141,9 +141,9 @@ def test_ports_have_the_standard_names():
 
 
 def test_refuses_what_cannot_work():
-    with pytest.raises(ValueError, match="lanes of the AXI4-Stream input must divide the 10 elements"):
+    with pytest.raises(ValueError, match="lanes of an AXI4-Stream port must divide the 10 elements"):
         AxiStreamInputConfig(element=ELEMENT, elements=10, lanes=3, frames_in_flight=2)
     with pytest.raises(ValueError, match="frames_in_flight must be 1 or more, not 0"):
         AxiStreamInputConfig(element=ELEMENT, elements=10, lanes=5, frames_in_flight=0)
-    with pytest.raises(ValueError, match="lanes of the AXI4-Stream output must divide the 10 elements"):
-        AxiStreamOutputConfig(element=ELEMENT, elements=10, lanes=4)
+    with pytest.raises(ValueError, match="lanes of an AXI4-Stream port must divide the 10 elements"):
+        AxiStreamEndConfig(element=ELEMENT, elements=10, lanes=4)
