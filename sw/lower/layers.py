@@ -22,6 +22,7 @@ from karui.sw.nn.binary_linear import BinaryLinear
 from karui.sw.nn.fixed_point_relu import FixedPointReLU
 from karui.sw.nn.global_average_pool import GlobalAveragePool
 from karui.sw.nn.logit_scale import LogitScale
+from karui.sw.nn.power_of_two_scale import PowerOfTwoScale
 from karui.sw.nn.quant_activation import QuantActivation
 from karui.sw.nn.quant_conv import QuantConv2d
 from karui.sw.nn.quant_linear import QuantLinear
@@ -55,6 +56,12 @@ def _(layer: nn.Flatten, lowering: Lowering, name: str, value: Value | Scores) -
     one_fraction("layer Flatten", name, value)
     edge = lowering.build.flatten(lowering.node_name(name, "flatten"), value.edge)
     return replace(value, edge=edge, shape=(int(np.prod(value.shape)),))
+
+
+@lower_layer.register
+def _(layer: PowerOfTwoScale, lowering: Lowering, name: str, value: Value | Scores) -> Value:
+    value = fixed(lowering, "layer PowerOfTwoScale", name, value)
+    return replace(value, fraction=value.fraction + layer.fraction)
 
 
 @lower_layer.register

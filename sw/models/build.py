@@ -5,6 +5,7 @@ from torch import nn
 from karui.sw.models.binary_connect import BinaryConnectConfig, build_binary_connect
 from karui.sw.models.bnn import BinaryCNNConfig, BinaryMLPConfig, build_binary_cnn, build_binary_mlp
 from karui.sw.models.inception import InceptionConfig, build_inception
+from karui.sw.models.lenet import LeNet5Config, LeNet300Config, build_lenet_5, build_lenet_300
 from karui.sw.models.mobilenet import MobileNetConfig, MobileNetV2Config, build_mobilenet, build_mobilenet_v2
 from karui.sw.models.resnet import ResNetConfig, build_resnet
 from karui.sw.models.shufflenet import ShuffleNetConfig, build_shufflenet
@@ -20,6 +21,8 @@ LightConfig = (
     | XceptionConfig
     | InceptionConfig
     | ResNetConfig
+    | LeNet300Config
+    | LeNet5Config
 )
 ModelConfig = BinaryMLPConfig | BinaryCNNConfig | BinaryConnectConfig | LightConfig
 
@@ -35,6 +38,8 @@ FAMILIES: dict[str, type[ModelConfig]] = {
     "xception": XceptionConfig,
     "inception": InceptionConfig,
     "resnet": ResNetConfig,
+    "lenet-300-100": LeNet300Config,
+    "lenet5": LeNet5Config,
 }
 
 
@@ -61,6 +66,10 @@ def build_model(config: ModelConfig) -> nn.Sequential:
             return build_inception(config)
         case ResNetConfig():
             return build_resnet(config)
+        case LeNet300Config():
+            return build_lenet_300(config)
+        case LeNet5Config():
+            return build_lenet_5(config)
 
 
 def family_of(config: ModelConfig) -> str:

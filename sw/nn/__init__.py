@@ -9,6 +9,7 @@ from karui.sw.nn.binary_linear import BinaryLinear
 from karui.sw.nn.fixed_point_relu import FixedPointReLU
 from karui.sw.nn.global_average_pool import GlobalAveragePool
 from karui.sw.nn.logit_scale import LogitScale
+from karui.sw.nn.power_of_two_scale import PowerOfTwoScale
 from karui.sw.nn.precision import FLOAT, Precision
 from karui.sw.nn.quant_activation import QuantIdentity, QuantReLU
 from karui.sw.nn.quant_conv import QuantConv2d
@@ -23,6 +24,7 @@ __all__ = [
     "GlobalAveragePool",
     "InputBinarize",
     "LogitScale",
+    "PowerOfTwoScale",
     "Precision",
     "QuantConv2d",
     "QuantIdentity",

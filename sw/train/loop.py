@@ -29,6 +29,8 @@ class EpochRecord:
 
 
 OnEpoch = Callable[[EpochRecord, nn.Module], None]
+# Called after every optimizer step with the fraction of all steps that are done, up to 1.
+AfterStep = Callable[[float], None]
 
 
 def train(
@@ -40,6 +42,7 @@ def train(
     teacher: Teacher | None = None,
     state_path: Path | None = None,
     on_epoch: OnEpoch | None = None,
+    after_step: AfterStep | None = None,
 ) -> None:
     """Train a model in place; it ends in evaluation mode.
 
@@ -60,6 +63,8 @@ def train(
         File that takes the state after every epoch, and from which training resumes if it is there.
     on_epoch
         Called after every epoch with its record and the model.
+    after_step
+        Called after every step; what it changes must be in the model's state, for the training to be resumable.
     """
     optimizer = build_optimizer(model, config)
     first_epoch = load_state(state_path, model, optimizer, config) if state_path is not None else 0
@@ -67,7 +72,7 @@ def train(
         started = time.monotonic()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed * 1_000_003 + epoch)
-            loss, accuracy = _train_epoch(model, optimizer, images, labels, config, teacher, epoch)
+            loss, accuracy = _train_epoch(model, optimizer, images, labels, config, teacher, epoch, after_step)
         if state_path is not None:
             save_state(state_path, model, optimizer, config, epoch + 1)
         if on_epoch is not None:
@@ -85,6 +90,7 @@ def _train_epoch(
     config: TrainConfig,
     teacher: Teacher | None,
     epoch: int,
+    after_step: AfterStep | None,
 ) -> tuple[float, float]:
     model.train()
     order = torch.randperm(len(images))
@@ -105,6 +111,8 @@ def _train_epoch(
         clamp_latent_weights(model)
         if config.limited_precision is not None:
             round_stored_weights(model, config.limited_precision)
+        if after_step is not None:
+            after_step((epoch + (step + 1) / steps) / config.epochs)
         total_loss += loss.item() * len(chosen)
         correct += int((logits.argmax(1) == batch_labels).sum())
         seen += len(chosen)

@@ -1,0 +1,165 @@
+"""Section [compress] of a recipe: what happens to a trained network until it is a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Initialisation = Literal["linear", "density", "k-means++"]
+BOOK_SIZES = range(1, 257)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseConfig:
+    """A training within the pipeline; batch size, augmentation, loss, seed are those of [train].
+
+    Parameters
+    ----------
+    epochs
+        Passes over the training images.
+    learning_rate
+        Step size at the first step; it ends where that of [train] does.
+    weight_decay
+        Of weights, decoupled from the gradients.
+    """
+
+    epochs: int
+    learning_rate: float
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, not {self.epochs}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, not {self.learning_rate}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must not be negative, not {self.weight_decay}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructureConfig(PhaseConfig):
+    """Removal of whole neurons and channels, and training of what is left.
+
+    Parameters
+    ----------
+    widths
+        Neurons or channels kept of each hidden layer, from the input on.
+    """
+
+    widths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.widths or min(self.widths) < 1:
+            raise ValueError(f"widths must be at least 1 each, not {list(self.widths)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneConfig(PhaseConfig):
+    """Gradual pruning of single weights, then retraining of those that are kept.
+
+    Parameters
+    ----------
+    keep
+        Fraction of the weights that is kept: one number over all layers (scope ``global``), or one a layer.
+    scope
+        ``global`` compares the scores of all layers, ``layer`` those within each.
+    score
+        ``magnitude``, or ``lamp``: magnitudes on a scale that is comparable between layers.
+    ramp
+        Fraction of the steps after which the weights are as few as they will be.
+    regrow
+        Whether pruned weights still learn and come back when they score high enough, until `freeze`.
+    freeze
+        Fraction of the steps after which the choice is final.
+    every
+        Steps between two choices.
+    """
+
+    keep: tuple[float, ...]
+    scope: Literal["global", "layer"] = "global"
+    score: Literal["magnitude", "lamp"] = "lamp"
+    ramp: float = 0.6
+    regrow: bool = False
+    freeze: float = 0.8
+    every: int = 30
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.keep or not all(0 < fraction <= 1 for fraction in self.keep):
+            raise ValueError(f"keep must be fractions in (0, 1], not {list(self.keep)}")
+        if self.scope == "global" and len(self.keep) != 1:
+            raise ValueError(f'keep must be one fraction with scope = "global", not {len(self.keep)}')
+        if not 0 < self.ramp <= self.freeze <= 1:
+            raise ValueError(f"0 < ramp <= freeze <= 1 must hold, not ramp = {self.ramp}, freeze = {self.freeze}")
+        if self.every < 1:
+            raise ValueError(f"every must be at least 1 step, not {self.every}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShareConfig(PhaseConfig):
+    """Weight sharing by clustering, then training of the shared values.
+
+    Parameters
+    ----------
+    codes
+        Non-zero values of each layer's code book: one number for all layers, or one a layer.
+    initialisation
+        Of k-means: values spread evenly over the range (``linear``), over the weights (``density``), or ``k-means++``.
+    vector
+        Weights along a row that are clustered together; a layer whose rows it does not divide takes the largest
+        power of two below it that does.
+    rate
+        Price of a bit in the clustering, in units of the mean squared weight: 0 is k-means, more moves weights to
+        values that are coded in fewer bits, zero among them.
+    """
+
+    codes: tuple[int, ...]
+    initialisation: Initialisation = "linear"
+    vector: int = 1
+    rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.codes or not all(size in BOOK_SIZES for size in self.codes):
+            raise ValueError(f"codes must be 1 to 256 values a layer, not {list(self.codes)}")
+        if self.vector not in (1, 2, 4, 8, 16):
+            raise ValueError(f"vector must be 1, 2, 4, 8 or 16 weights, not {self.vector}")
+        if self.rate < 0:
+            raise ValueError(f"rate must not be negative, not {self.rate}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """Share of the dense network's soft targets in the loss of every phase behind it (Hinton et al. 2015).
+
+    Parameters
+    ----------
+    weight
+        Share of the soft targets; the labels keep the rest.
+    temperature
+        Divides the logits in the soft part.
+    """
+
+    weight: float = 0.5
+    temperature: float = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressConfig:
+    """The pipeline: [train] trains the dense network in floating point, then these phases follow in order.
+
+    Parameters
+    ----------
+    prune, share
+        Pruning and sharing.
+    structure
+        Removal of neurons before them, where given.
+    teacher
+        Distillation from the dense network, where given.
+    """
+
+    prune: PruneConfig
+    share: ShareConfig
+    structure: StructureConfig | None = None
+    teacher: TeacherConfig | None = None

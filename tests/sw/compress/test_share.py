@@ -1,0 +1,88 @@
+"""Shared weights: values, summed gradients, zeros that stay."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from karui.sw.compress.config import ShareConfig
+from karui.sw.compress.share import cluster_weights, own_weights, share, share_by_clustering, vector_length
+from karui.sw.nn.quant_conv import QuantConv2d
+from karui.sw.nn.quant_linear import QuantLinear
+
+
+def config(**changes: object) -> ShareConfig:
+    return ShareConfig(**{"epochs": 1, "learning_rate": 0.1, "codes": (4,), **changes})  # type: ignore[arg-type]
+
+
+def test_gradient_of_an_entry_is_the_sum_of_its_weights_gradients() -> None:
+    torch.manual_seed(1)
+    layer, inputs = QuantLinear(6, 4), torch.randn(5, 6)
+    codes = torch.randint(0, 4, (24,))
+    share(layer, torch.tensor([[-0.5], [0.25], [1.0]]), codes)
+    weight = layer.weight
+    weight.retain_grad()
+    functional = nn.functional.linear(inputs, weight).square().sum()
+    functional.backward()
+    assert weight.grad is not None
+    book = layer.parametrizations.weight.original  # type: ignore[union-attr]
+    assert isinstance(book, nn.Parameter)
+    assert book.grad is not None
+    expected = [weight.grad.flatten()[codes == code].sum() for code in (1, 2, 3)]
+    assert torch.allclose(book.grad.flatten(), torch.stack(expected), rtol=1e-5)
+    assert not weight.flatten()[codes == 0].any()
+
+
+@pytest.mark.parametrize("vector", [1, 4])
+def test_training_keeps_zeros_and_the_number_of_values(vector: int) -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(QuantLinear(16, 12, weight_bits=8, per_channel=False), QuantLinear(12, 3))
+    with torch.no_grad():
+        for layer in model:
+            vectors = layer.weight.view(-1, vector)
+            vectors[torch.rand(len(vectors)) < 0.5] = 0
+    zeros = [layer.weight == 0 for layer in model]
+    share_by_clustering(model, config(vector=vector), seed=1)
+    before = [layer.weight.detach().clone() for layer in model]
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(5):
+        optimizer.zero_grad()
+        (model(torch.randn(8, 16)) - 1).square().sum().backward()
+        optimizer.step()
+    own_weights(model)
+    for layer, zero, earlier in zip(model, zeros, before, strict=True):
+        assert isinstance(layer.weight, nn.Parameter)
+        assert not layer.weight[zero].any()
+        assert not torch.equal(layer.weight, earlier)
+        assert len(torch.unique(layer.weight.view(-1, vector), dim=0)) <= 5
+    assert "weight" in dict(model[0].named_parameters())
+
+
+def test_rows_that_a_vector_does_not_divide_take_shorter_ones() -> None:
+    kernel, matrix = (layer.weight.detach().numpy() for layer in (QuantConv2d(3, 8, 5), QuantLinear(12, 8)))
+    assert [vector_length(kernel, wanted) for wanted in (1, 2, 16)] == [1, 1, 1]
+    assert [vector_length(matrix, wanted) for wanted in (1, 2, 16)] == [1, 2, 4]
+
+
+def test_clusters_are_those_of_the_weights_that_are_left() -> None:
+    weight = np.zeros((4, 8), dtype=np.float32)
+    weight[0, :4], weight[3, 2] = [1.0, 1.1, -2.0, -2.2], 1.05
+    clustering = cluster_weights(weight, 2, config(), seed=1)
+    assert clustering.code_book.ravel() == pytest.approx([0.0, -2.1, 1.05])
+    assert clustering.codes.reshape(4, 8)[0, :4].tolist() == [2, 2, 1, 1]
+    assert np.count_nonzero(clustering.codes) == 5
+    with pytest.raises(ValueError, match="no weight left to share"):
+        cluster_weights(np.zeros((2, 2), dtype=np.float32), 2, config(), seed=1)
+
+
+def test_wrong_configurations() -> None:
+    model = nn.Sequential(QuantLinear(4, 4), QuantLinear(4, 4))
+    with pytest.raises(ValueError, match=r"codes must be one number or 2, one a layer, not \[4, 4, 4\]"):
+        share_by_clustering(model, config(codes=(4, 4, 4)), seed=1)
+    for changes, message in [
+        ({"codes": (0,)}, "codes must be 1 to 256"),
+        ({"vector": 3}, "vector must be 1, 2, 4, 8 or 16"),
+        ({"rate": -1.0}, "rate must not be negative"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            config(**changes)
