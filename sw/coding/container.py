@@ -40,8 +40,8 @@ VERSION = 1
 CHECKSUM_BYTES = 4
 LARGEST_FILE = 1 << 26
 LARGEST_DIRECTORY = 1 << 20
-LARGEST_MODEL = 1 << 24
-"""Weights that a model in a file has at most, unless the reader is told otherwise."""
+LARGEST_MODEL = 1 << 23
+"""Weights and integers of code books that a model has at most, unless the reader is told otherwise."""
 
 HEADER, METADATA, BOOK, BIASES, PADDING, CHECKSUM = (
     "header",
@@ -120,9 +120,11 @@ def pack_container(metadata: Mapping[str, Any], tensors: Sequence[Tensor]) -> tu
     names = [tensor.name for tensor in tensors]
     if len(set(names)) < len(names):
         raise ValueError(f"tensors of a container have different names, not {', '.join(names)}")
-    weights = sum(math.prod(tensor.shape) for tensor in tensors)
-    if weights > LARGEST_MODEL:
-        raise ValueError(f"a container holds at most {LARGEST_MODEL:,} weights, not {weights:,}")
+    integers = sum(_integers_of(tensor) for tensor in tensors)
+    if integers > LARGEST_MODEL:
+        raise ValueError(
+            f"a container holds at most {LARGEST_MODEL:,} weights and integers of code books: {integers:,}"
+        )
     pieces = {"": BitWriter()}
     _write_directory(pieces[""], metadata, names)
     for tensor in tensors:
@@ -157,7 +159,8 @@ def read_container(source: Path | bytes, *, largest_model: int = LARGEST_MODEL) 
     source : Path or bytes
         The file, or what is in it.
     largest_model : int
-        Weights to accept at most; what is allocated is bounded by them and by the size of the file.
+        Weights and integers of code books to accept at most. Reading allocates at most 64 bytes for each and 64 times
+        the file, and 64 MiB.
 
     Raises
     ------
@@ -185,10 +188,14 @@ def read_container(source: Path | bytes, *, largest_model: int = LARGEST_MODEL) 
             tensors.append(_read_tensor(reader, name, largest_model))
         except ValueError as error:
             raise ContainerError(f"{where}, tensor {name!r}: {error}") from error
-        largest_model -= math.prod(tensors[-1].shape)
+        largest_model -= _integers_of(tensors[-1])
     if reader.left >= 8 or reader.bits(reader.left).any():
         raise ContainerError(f"{where} goes on behind its last tensor")
     return Container(metadata=metadata, tensors=tuple(tensors))
+
+
+def _integers_of(tensor: Tensor) -> int:
+    return math.prod(tensor.shape) + (tensor.code_book.size if isinstance(tensor, SharedTensor) else 0)
 
 
 def _read_file(path: Path) -> bytes:
@@ -225,8 +232,8 @@ def _read_directory(reader: BitReader) -> tuple[dict[str, Any], list[str]]:
     directory = json.loads(text)
     match directory:
         case [dict(metadata), list(names)] if all(isinstance(name, str) for name in names):
-            if len(set(names)) < len(names):
-                raise DamagedStream("two tensors have one name")
+            if len(set(names)) < len(names) or "" in names:
+                raise DamagedStream("a tensor has no name" if "" in names else "two tensors have one name")
             return metadata, names
     raise DamagedStream("it is not a pair of metadata and names")
 
@@ -281,7 +288,7 @@ def _read_tensor(reader: BitReader, name: str, largest: int) -> Tensor:
     shape = tuple(reader.varying(_SHAPE_ORDER) for _ in range(reader.number(MOST_AXES.bit_length())))
     weights = math.prod(shape)
     if weights > largest:
-        raise DamagedStream(f"{weights:,} weights where at most {largest:,} may be")
+        raise DamagedStream(f"{weights:,} weights, {largest:,} may be")
     kind = reader.number(2)
     if kind >= len(_KINDS):
         raise DamagedStream(f"number formats are of the kinds 0 to {len(_KINDS) - 1}, not {kind}")
@@ -296,6 +303,8 @@ def _read_tensor(reader: BitReader, name: str, largest: int) -> Tensor:
     count = _read_book_size(reader)
     if weights == 0 or vector > weights or not shape or weights // shape[0] % vector:
         raise DamagedStream(f"vectors of {vector} weights in the shape {list(shape)}")
+    if weights + count * vector > largest:
+        raise DamagedStream(f"{weights:,} weights and a code book of {count * vector:,} integers, {largest:,} may be")
     book = read_integers(reader, count * vector, number_format).reshape(count, vector)
     codes = read_matrix(reader, (shape[0], weights // shape[0] // vector), count).ravel()
     return SharedTensor(name=name, shape=shape, vector=vector, code_book=book, number_format=number_format,

@@ -20,7 +20,7 @@ Integers = npt.NDArray[np.int64]
 
 
 def write_integers(writer: BitWriter, kind: str, values: npt.NDArray[Any], number_format: NumberFormat) -> None:
-    """Write integers of a format of at most 32 bits; the reader knows how many there are.
+    """Write integers of a format of at most 32 bits; the reader knows how many there are, and bounds their number.
 
     Three bits say how: as words of the format (0); as the least of them and narrower offsets from it (1); Rice-coded
     with the sign folded in (2); ascending, the first and the Rice-coded steps less one (3); any, the first and the
@@ -56,6 +56,8 @@ def read_integers(reader: BitReader, count: int, number_format: NumberFormat) ->
         values = number_format.minimum + _read_words(reader, count, number_format.bits)
     elif mode == NARROW:
         width = reader.number(_width_bits(number_format))
+        if width > number_format.bits:
+            raise DamagedStream(f"offsets of {width} bits in the number format {number_format}")
         low = number_format.minimum + reader.number(number_format.bits)
         values = low + _read_words(reader, count, width)
     elif mode == RICE:
@@ -88,6 +90,8 @@ def _words(writer: BitWriter, kind: str, values: Integers, width: int) -> None:
 
 
 def _read_words(reader: BitReader, count: int, width: int) -> Integers:
+    if width == 0:
+        return np.zeros(count, dtype=np.int64)
     if count * width > reader.left:
         raise DamagedStream(f"{count} integers of {width} bits in {reader.left} bits")
     return reader.numbers(np.full(count, width))
