@@ -24,6 +24,8 @@ from karui.hw.pool_config import PoolConfig
 from karui.hw.requantize import Requantize, RequantizeConfig
 from karui.hw.shared_weights import SharedWeights, SharedWeightsConfig
 from karui.hw.sliding_window import SlidingWindow, SlidingWindowConfig
+from karui.hw.sparse_matrix_vector import SparseMatrixVector, SparseMatrixVectorConfig
+from karui.hw.sparse_stage import is_sparse, sparse_engine
 from karui.hw.stages import Stage
 from karui.hw.stream import lanes_of
 from karui.hw.tap_window import TapWindowConfig
@@ -93,6 +95,11 @@ def engine(op: ir.Op, stage: Stage, fold: Fold) -> Engine:
 
 @engine.register
 def _(op: ir.MatrixVector, stage: Stage, fold: Fold) -> Engine:
+    if is_sparse(stage):
+        sparse = sparse_engine(stage, simd=fold.simd, pe=fold.pe, multiplier=fold.multiplier)
+        lanes = sparse.segments.lanes
+        sparse = replace(sparse, activation=_activation(stage, lanes))
+        return Engine(name=stage.name, config=sparse, lanes_in=fold.simd, lanes_out=lanes)
     constants = [stage.graph.constants[name] for name in stage.node.inputs[1:]]
     weights = constants[0]
     config = MatrixVectorConfig(
@@ -105,7 +112,7 @@ def _(op: ir.MatrixVector, stage: Stage, fold: Fold) -> Engine:
         weight_format=weights.number_format,
         accumulator=op.accumulator,
         bias=constants[1].values if len(constants) == 2 else None,
-        activation=_activation(stage, fold),
+        activation=_activation(stage, fold.pe),
         positions=stage.positions,
         multiplier=fold.multiplier,
         lut_inputs=fold.lut_inputs,
@@ -227,18 +234,18 @@ def _(op: ir.ChannelShuffle, stage: Stage, fold: Fold) -> Engine:
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
 
 
-def _activation(stage: Stage, fold: Fold) -> ThresholdConfig | RequantizeConfig | DoubleRoundingConfig | None:
+def _activation(stage: Stage, lanes: int) -> ThresholdConfig | RequantizeConfig | DoubleRoundingConfig | None:
     node = stage.activation
     if node is None:
         return None
     channels = stage.graph.tensors[stage.name].shape[-1]
     match node.op:
         case ir.Threshold():
-            return _threshold(stage, node, fold.pe, channels, stage.positions)
+            return _threshold(stage, node, lanes, channels, stage.positions)
         case ir.Requantize() as op:
-            return _requantize(op, stage, node, fold.pe, channels, stage.positions)
+            return _requantize(op, stage, node, lanes, channels, stage.positions)
         case ir.DoubleRounding() as op:
-            return _double_rounding(op, stage, node, fold.pe, channels, stage.positions)
+            return _double_rounding(op, stage, node, lanes, channels, stage.positions)
         case _:
             raise UnsupportedNode(f"node {node.name}: {type(node.op).__name__} is no activation of an engine")
 
@@ -294,6 +301,11 @@ def _double_rounding(
 def component(config: StreamConfig | JoinConfig) -> wiring.Component:
     """Build the component of a configuration."""
     raise TypeError(f"{type(config).__name__} is not the configuration of a streaming component")
+
+
+@component.register
+def _(config: SparseMatrixVectorConfig) -> wiring.Component:
+    return SparseMatrixVector(config)
 
 
 @component.register

@@ -18,6 +18,8 @@ from karui.hw.pool_config import PoolConfig
 from karui.hw.popcount import LutInputs
 from karui.hw.shared_weights import BOOK_WORDS, SharedWeightsConfig
 from karui.hw.sliding_window import SlidingWindowConfig
+from karui.hw.sparse_entries import EntriesConfig, EntryRomConfig
+from karui.hw.sparse_stage import is_sparse, sparse_engine
 from karui.hw.stages import Stage
 from karui.hw.tap_window import MEMORY_DISTANCE, TapWindowConfig
 from karui.hw.threshold import PARALLEL_THRESHOLDS
@@ -142,11 +144,15 @@ def cost(op: Op, stage: Stage, fold: Fold) -> Resources:
 
 @cycles.register
 def _(op: MatrixVector, stage: Stage, fold: Fold) -> int:
+    if is_sparse(stage):
+        return sparse_engine(stage, simd=fold.simd, pe=fold.pe, multiplier=fold.multiplier).interval
     return stage.positions * (_outputs(stage) // fold.pe) * (stage.source.shape[-1] // op.groups // fold.simd)
 
 
 @cost.register
 def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
+    if is_sparse(stage):
+        return _sparse(stage, fold)
     inputs, outputs = stage.source.shape[-1] // op.groups, _outputs(stage)
     groups = pe_groups(fold.pe)
     weight_format = weights_of(stage).number_format
@@ -169,7 +175,7 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
         )
         dsps += groups * products.dsps
         # Four bits of distributed RAM and the logic that writes them take six look-up tables.
-        products_luts = groups * _integer_products(products) + 0.5 * replay.luts
+        products_luts = groups * products.luts + 0.5 * replay.luts
         # The queue at the output, distributed RAM too.
         per_element += 1.5 * stage.result.number_format.bits
     lane = Resources() if stage.activation is None else _activation_lane(stage.activation, stage, outputs // fold.pe)
@@ -178,6 +184,50 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
         block_rams=weights.block_rams * groups + replay.block_rams + fold.pe * lane.block_rams,
         dsps=dsps + fold.pe * lane.dsps,
     )
+
+
+def _sparse(stage: Stage, fold: Fold) -> Resources:
+    """Cells of an engine that leaves zeros out."""
+    config = sparse_engine(stage, simd=fold.simd, pe=fold.pe, multiplier=fold.multiplier)
+    element, segments = config.pe, config.segments
+    vectors = memory_cost(
+        element.vector_words, fold.simd * element.input_format.bits, distributed=DISTRIBUTED_RAM_WORDS
+    )
+    sums = memory_cost(element.sum_words, config.accumulator.bits, distributed=DISTRIBUTED_RAM_WORDS)
+    book = Resources()
+    if element.book is not None:
+        book = memory_cost(len(element.book), element.weight_format.bits, distributed=BOOK_WORDS)
+    products = element.product
+    of_product = 0.0 if products.dsps else products.luts
+    # Adders of the column (twice) and the row, a multiplexer in front of each, and the sum's.
+    adders = 6 * config.inputs.bit_length() + 4 * element.address_bits + 3.5 * config.accumulator.bits
+    of_element = round(adders + of_product) + vectors.luts * 3 // 2 + sums.luts * 3 // 2 + book.luts
+    rams = vectors.block_rams + sums.block_rams + book.block_rams
+    table = memory_cost(
+        sum(config.steps), segments.lanes * (element.address_bits + 16), distributed=DISTRIBUTED_ROM_WORDS
+    )
+    entries = _entries(config.entries)
+    lane = Resources() if stage.activation is None else _activation_lane(stage.activation, stage, config.output_fold)
+    out = fold.pe * config.accumulator.bits // 2 + segments.lanes * (4 * config.accumulator.bits + lane.luts)
+    return Resources(
+        luts=fold.pe * of_element + out + table.luts + entries.luts + 250,
+        block_rams=fold.pe * rams + table.block_rams + entries.block_rams + segments.lanes * lane.block_rams,
+        dsps=fold.pe * products.dsps + segments.lanes * lane.dsps,
+    )
+
+
+def _entries(entries: EntriesConfig) -> Resources:
+    """Cells of a ROM of entries, or of Huffman-coded streams and their decoders."""
+    if isinstance(entries, EntryRomConfig):
+        return memory_cost(entries.segments.pass_cycles, entries.width, distributed=DISTRIBUTED_ROM_WORDS)
+    total = Resources()
+    for decoder in (entries.gaps, entries.codes):
+        for image in decoder.images:
+            # Both ports of a stream's memory are read.
+            streams = memory_cost(len(image.words), 2 * image.word_bits, distributed=DISTRIBUTED_ROM_WORDS)
+            luts = round(60 + 30 * image.window_bits)
+            total += Resources(luts=luts + streams.luts, block_rams=streams.block_rams)
+    return total
 
 
 def _weights(weights: Constant, fold: Fold, groups: int) -> Resources:
@@ -282,22 +332,6 @@ def _(op: Threshold, stage: Stage, fold: Fold) -> Resources:
 def _(op: Requantize | DoubleRounding, stage: Stage, fold: Fold) -> Resources:
     lane = _activation_lane(stage.node, stage, stage.granule // fold.simd)
     return Resources(luts=30 + fold.simd * lane.luts, dsps=fold.simd * lane.dsps)
-
-
-def _integer_products(products: IntegerDotProductConfig) -> float:
-    """Look-up tables of the products of a group and of their sums."""
-    rows, simd = products.rows, products.simd
-    if products.multiplier == "dsp":
-        # Adders alone; of packed products with a carry in each, and what joins two weights.
-        adder = products.product_format.bits + (2.5 if products.packs else 1.5)
-        joined = 0.5 * (products.weight_format.bits + 1) if products.packs else 0.0
-        return rows * ((simd - 1) * adder + simd * joined)
-    bits, planes = products.value_format.bits, products.plane_count
-    pairs = products.planes.pairs
-    # Of a pair of products and a bit of the weights a choice, and adders between pairs; the planes' sums are added to
-    # one another.
-    plane = 1.12 * (pairs * (bits + 2) + (pairs - 1) * (bits + 3))
-    return rows * planes * (plane + bits + simd.bit_length() + 4) + pairs * (2 * bits + 5)
 
 
 def _activation_lane(node: Node, stage: Stage, folds: int) -> Resources:

@@ -12,6 +12,7 @@ from karui.hw.dataflow import Dataflow
 from karui.hw.engines import engine
 from karui.hw.estimate import Fold, Resources, cost, cycles, multipliers, weights_of
 from karui.hw.popcount import LutInputs
+from karui.hw.sparse_stage import is_sparse, sparse_pes, sparse_simds
 from karui.hw.stages import Stage
 from karui.sw.ir import DepthwiseConv, MatrixVector, Shared, SlidingWindow
 
@@ -72,7 +73,9 @@ def choices(stage: Stage) -> list[Fold]:
         simds = divisors(math.gcd(stage.granule, stage.source.shape[-1] // groups))
         pes = divisors(stage.graph.tensors[stage.name].shape[-1] // groups)
         storage = weights_of(stage).storage
-        if isinstance(storage, Shared):
+        if is_sparse(stage):
+            simds, pes = sparse_simds(simds), sparse_pes(stage)
+        elif isinstance(storage, Shared):
             simds = [simd for simd in simds if simd % storage.vector == 0 or storage.vector % simd == 0]
         return [
             Fold(simd=simd, pe=pe, multiplier=multiplier)

@@ -101,6 +101,20 @@ class IntegerDotProductConfig:
         return self.simd * (-(-self.rows // 2) if self.packs else self.rows)
 
     @property
+    def luts(self) -> float:
+        """Look-up tables of the products of a cycle and of their sums, as fitted to mapped ECP5 designs."""
+        if self.multiplier == "dsp":
+            # Adders alone; of packed products with a carry in each, and what joins two weights.
+            adder = self.product_format.bits + (2.5 if self.packs else 1.5)
+            joined = 0.5 * (self.weight_format.bits + 1) if self.packs else 0.0
+            return self.rows * ((self.simd - 1) * adder + self.simd * joined)
+        bits, planes, pairs = self.value_format.bits, self.plane_count, self.planes.pairs
+        # Of a pair of products and a bit of the weights a choice, and adders between pairs; the planes' sums are added
+        # to one another.
+        plane = 1.12 * (pairs * (bits + 2) + (pairs - 1) * (bits + 3))
+        return self.rows * planes * (plane + bits + self.simd.bit_length() + 4) + pairs * (2 * bits + 5)
+
+    @property
     def planes(self) -> BinaryDotProductConfig:
         """The dot product of one bit of each weight, in look-up tables."""
         return BinaryDotProductConfig(rows=1, simd=self.simd, input_format=self.value_format)

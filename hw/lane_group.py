@@ -161,7 +161,7 @@ class LaneGroup(wiring.Component):
         for lane in range(config.lanes):
             m.d.comb += sums.i.payload[lane].eq(products.o.payload[lane] << (config.scale - 1))
         if isinstance(config.activation, ThresholdConfig | ScalingConfig):
-            m.submodules.activation = activation = _activation(config.activation)
+            m.submodules.activation = activation = activation_pipeline(config.activation)
             wiring.connect(m, sums.o, activation.i)
             wiring.connect(m, activation.o, wiring.flipped(self.o))
             return m
@@ -183,9 +183,10 @@ def _products(config: ProductsConfig) -> XnorPopcount | BinaryDotProduct | Integ
             return IntegerDotProduct(config)
 
 
-def _activation(
+def activation_pipeline(
     config: ThresholdConfig | ScalingConfig,
 ) -> ThresholdPipeline | RequantizePipeline | DoubleRoundingPipeline:
+    """What applies an activation to sums."""
     match config:
         case ThresholdConfig():
             return ThresholdPipeline(config)

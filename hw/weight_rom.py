@@ -146,7 +146,7 @@ class WeightRom(wiring.Component):
             if config.depth == 1:
                 m.d.comb += self.o.data[group].eq(Const(words[0], config.width))
                 continue
-            m.submodules[f"group_{group}"] = rom = _SequentialRom(words, config.width, config.storage)
+            m.submodules[f"group_{group}"] = rom = SequentialRom(words, config.width, config.storage)
             m.d.comb += [rom.take.eq(take), self.o.data[group].eq(rom.data)]
             later = Signal(name=f"take_{group + 1}")
             m.d.sync += later.eq(take)
@@ -154,8 +154,25 @@ class WeightRom(wiring.Component):
         return m
 
 
-class _SequentialRom(wiring.Component):
-    """A ROM whose words are taken in order; each comes `WEIGHT_ROM_LATENCY` cycles after its take."""
+class SequentialRom(wiring.Component):
+    """A ROM whose words are taken in order, over and over.
+
+    Parameters
+    ----------
+    words : list of int
+        Contents.
+    width : int
+        Bits of a word.
+    storage : {"block", "distributed", "auto"}
+        Memory that holds them; `auto` keeps up to 16 words in look-up tables.
+
+    Members
+    -------
+    take : In(1)
+        Goes on to the next word.
+    data : Out(width)
+        The word of `WEIGHT_ROM_LATENCY` cycles ago: the one that was taken then, or that still waited to be.
+    """
 
     take: Signal
     data: Signal

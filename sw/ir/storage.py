@@ -12,7 +12,7 @@ LARGEST_ALPHABET = 256
 """Symbols that a Huffman code of a stored constant has at most."""
 LONGEST_CODE = 15
 """Bits that a code word of a stored constant has at most."""
-LARGEST_GAP_BITS = 16
+LARGEST_GAP_BITS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,8 @@ class Sparse:
     Parameters
     ----------
     gap_bits : int
-        Width of that number, 1 to 16; a longer run of zeros costs an entry of its own for every 2**gap_bits of them.
+        Width of that number, 1 to 15; 2**gap_bits is no more than a row has values, so that no entry skips a row. A
+        longer run of zeros costs an entry of its own for every 2**gap_bits of them.
 
     Raises
     ------

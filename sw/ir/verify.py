@@ -138,6 +138,11 @@ def _check_storage(node: Node, graph: Graph) -> None:
                     )
                 if node.op.groups != 1:
                     raise GraphError(f"the weights {name!r} are of {node.op.groups} groups; {kind} storage is of one")
+                if 1 << constant.storage.gap_bits > columns:
+                    raise GraphError(
+                        f"the weights {name!r} have {columns} columns; gaps of {constant.storage.gap_bits} bits would "
+                        f"skip whole rows: use {columns.bit_length() - 1} bits at most"
+                    )
         if isinstance(constant.storage, Huffman):
             symbols = max(non_zero.size + 1, 1 << constant.storage.gap_bits)
             if symbols > min(LARGEST_ALPHABET, 1 << constant.storage.max_length):

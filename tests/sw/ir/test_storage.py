@@ -80,9 +80,11 @@ def test_storage_that_is_not_legal_names_the_node() -> None:
     with pytest.raises(GraphError, match=r"node fc: .*share vectors of 5, which do not divide 16"):
         layer(Shared(vector=5))
     with pytest.raises(GraphError, match=r"node fc: .*of 2 groups; Huffman storage is of one"):
-        layer(Huffman(gap_bits=4), groups=2)
+        layer(Huffman(gap_bits=3), groups=2)
     with pytest.raises(GraphError, match=r"node fc: .* symbols, more than a code of 256 symbols and 3 bits has"):
         layer(Huffman(gap_bits=2, max_length=3), distinct=20)
+    with pytest.raises(GraphError, match=r"node fc: .*gaps of 5 bits would skip whole rows: use 4 bits at most"):
+        layer(Sparse(gap_bits=5))
     with pytest.raises(GraphError, match=r"has no constant 'fc.weight'; it has fc.weights, fc.bias"):
         with_storage(layer(Raw()), {"fc.weight": Shared()})
     graph = layer(Raw())

@@ -1,0 +1,66 @@
+"""One graph through the generator with its weights in every storage: the same words, and the predicted cycles."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from karui.hw.accelerator import Accelerator
+from karui.hw.design_folder import write_design
+from karui.hw.folding import fold_for_interval
+from karui.hw.manifest import CycleRange
+from karui.hw.stages import stages
+from karui.sim.regression import run_regression
+from karui.sim.results import BackPressure
+from karui.sw.golden import evaluate
+from karui.sw.ir import Graph, GraphBuilder, Huffman, Raw, Shared, Sparse, Storage, with_storage
+from karui.sw.numerics import signed, unsigned
+
+STORAGES: dict[str, Storage] = {
+    "raw": Raw(),
+    "shared": Shared(),
+    "shared-4": Shared(vector=4),
+    "sparse": Sparse(gap_bits=4),
+    "huffman": Huffman(gap_bits=3, max_length=7),
+}
+
+
+def pruned(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Ternary-like weights of few values, most of them zero."""
+    return random.choice([-9, -4, 3, 7, 11], shape) * (random.random(shape) < 0.2)
+
+
+def network() -> Graph:
+    """A convolution, a hidden layer with a bias, and scores."""
+    random = np.random.default_rng(5)
+    build = GraphBuilder("pruned")
+    edge = build.input("pixels", (10, 10, 4), unsigned(4))
+    edge = build.sliding_window("window", edge, (3, 3), stride=(2, 2))
+    edge = build.matrix_vector("conv", edge, pruned(random, (8, 36)), random.integers(-30, 30, 8))
+    edge = build.requantize("conv.relu", edge, np.array([1]), np.array([0]), shift=3, output=unsigned(5))
+    edge = build.flatten("flat", edge)
+    edge = build.matrix_vector("hidden", edge, pruned(random, (24, 128)), random.integers(-30, 30, 24))
+    edge = build.threshold("hidden.levels", edge, np.sort(random.integers(-300, 300, (24, 3))), unsigned(2))
+    edge = build.matrix_vector("scores", edge, pruned(random, (10, 24)), random.integers(-5, 5, 10))
+    return build.finish(build.requantize("out", edge, np.array([1]), np.array([0]), shift=0, output=signed(9)))
+
+
+def stored(name: str) -> Graph:
+    graph = network()
+    return with_storage(graph, {f"{node}.weights": STORAGES[name] for node in ("conv", "hidden", "scores")})
+
+
+@pytest.mark.parametrize("name", STORAGES)
+def test_results_do_not_depend_on_storage(name: str, tmp_path: Path) -> None:
+    graph = stored(name)
+    accelerator = Accelerator(graph=graph, folding=fold_for_interval(stages(graph), 700))
+    write_design(accelerator, tmp_path)
+    frames = np.random.default_rng(1).integers(0, 16, (60, 10, 10, 4))
+    expected = evaluate(network(), frames)
+    assert len(np.unique(expected)) > 10
+    for mode in BackPressure:
+        result = run_regression(tmp_path, frames, expected, back_pressure=mode, seed=3)
+        assert result.passed, result.failure()
+        if mode is BackPressure.NONE:
+            assert result.initiation_interval == CycleRange.fixed(accelerator.interval)
+            assert result.latency == CycleRange.fixed(accelerator.latency)
