@@ -38,8 +38,18 @@ class BuildFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """The trained network."""
+        """The trained network, unless it is a compressed one."""
         return self.path / "checkpoint.npz"
+
+    @property
+    def packed(self) -> Path:
+        """The trained network in the file of a compressed one."""
+        return self.path / "checkpoint.karui"
+
+    @property
+    def trained(self) -> Path:
+        """The trained network in whichever form it is there."""
+        return self.packed if self.packed.is_file() else self.checkpoint
 
     @property
     def training_state(self) -> Path:

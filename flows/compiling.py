@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from karui.flows.build_folder import BuildError, BuildFolder
 from karui.flows.design import Design, Rate
 from karui.flows.settings import Settings
 from karui.flows.synthesize.targets import find_device
+from karui.flows.training import load_network
 from karui.hw.accelerator import Accelerator
 from karui.hw.estimate import cost, cycles, multipliers
 from karui.hw.folding import DSPS
 from karui.hw.stages import Stage
 from karui.sw.data.dataset import Dataset
 from karui.sw.lower.agreement import Agreement, compare_with_golden, to_graph_layout
+from karui.sw.lower.compressed_storage import with_compressed_storage
 from karui.sw.lower.from_torch import Lowered, lower
 from karui.sw.numerics import format_for_range
-from karui.sw.train.checkpoint import load_checkpoint
 from karui.sw.train.data import load_data
 
 
@@ -60,7 +62,7 @@ def run_compile(
     folder.begin("compile")
     started = time.monotonic()
     recipe = settings.load_recipe()
-    model = load_checkpoint(folder.checkpoint).model
+    model = load_network(folder.trained)
     dataset = load_data(recipe.training, data_dir)
     lowered = lower(
         model,
@@ -69,6 +71,8 @@ def run_compile(
         input_format=format_for_range(0, dataset.pixel_maximum),
         classes=dataset.classes,
     )
+    if recipe.compress is not None:
+        lowered = replace(lowered, graph=with_compressed_storage(lowered.graph))
     images = dataset.test_images
     agreement = compare_with_golden(model, lowered, images, progress=lambda done: progress(done, len(images)))
     if agreement.mismatches:
@@ -99,7 +103,7 @@ def run_compile(
         },
         "seconds": round(time.monotonic() - started, 2),
     }
-    folder.finish("compile", result, inputs=[folder.checkpoint, folder.vectors, *design.files])
+    folder.finish("compile", result, inputs=[folder.trained, folder.vectors, *design.files])
     return result
 
 

@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from karui.flows.synthesize.targets import find_device
+from karui.sw.compress.config import CompressConfig
+from karui.sw.compress.recipe import load_compress_config
 from karui.sw.configuration import ConfigurationError, from_mapping, nearest
 from karui.sw.train.recipe import TrainingRecipe, load_training_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
+# Of the files of compressed networks.
+PACKED_SUFFIX = ".karui"
 
 
 class UnknownRecipe(ValueError):
@@ -79,6 +83,8 @@ class Recipe:
         Sections [data], [model] and [train].
     hardware : HardwareConfig
         Section [hardware].
+    compress : CompressConfig or None
+        Section [compress], of recipes that end with a compressed network.
     checkpoint : Path or None
         The trained network that ships with the recipe.
     """
@@ -86,6 +92,7 @@ class Recipe:
     description: str
     training: TrainingRecipe
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    compress: CompressConfig | None = None
     checkpoint: Path | None = None
 
     @property
@@ -94,7 +101,7 @@ class Recipe:
         return self.training.name
 
 
-_SECTIONS = ["description", "data", "model", "train", "hardware"]
+_SECTIONS = ["description", "data", "model", "train", "compress", "hardware"]
 
 
 def recipe_names() -> list[str]:
@@ -133,10 +140,12 @@ def load_recipe(path: Path) -> Recipe:
     description = content.get("description")
     if not isinstance(description, str):
         raise ConfigurationError(f"{path.name}: the key 'description' is missing; add one line on what it is")
-    checkpoint = path.with_suffix(".npz")
+    compress = load_compress_config(path)
+    checkpoint = path.with_suffix(".npz" if compress is None else PACKED_SUFFIX)
     return Recipe(
         description=description,
         training=training,
         hardware=from_mapping(HardwareConfig, content.get("hardware", {}), f"{path.name} [hardware]"),
+        compress=compress,
         checkpoint=checkpoint if checkpoint.is_file() else None,
     )

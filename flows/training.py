@@ -1,4 +1,4 @@
-"""Stage train: the shipped checkpoint, or a training from the recipe's seed."""
+"""Stage train: the shipped network, or a training from the recipe's seed."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from karui.flows.build_folder import BuildFolder
+from karui.flows.recipe import PACKED_SUFFIX, Recipe
 from karui.flows.settings import Settings
+from karui.sw.compress.config import CompressConfig
+from karui.sw.compress.packed_network import read_network
+from karui.sw.compress.run import compress_recipe
 from karui.sw.train.checkpoint import load_checkpoint
+from karui.sw.train.data import load_data
+from karui.sw.train.evaluate import held_out_accuracy
 from karui.sw.train.loop import EpochRecord, OnEpoch
 from karui.sw.train.run import save_trained, train_recipe
 
-# Called with the phase ("training", "teacher", "float phase") and each epoch's record.
+# Called with the phase ("training", "teacher", "float phase", "prune", ...) and each epoch's record.
 OnTraining = Callable[[str, EpochRecord], None]
 
 
@@ -41,37 +48,32 @@ def run_train(
     recipe = settings.load_recipe()
     started = time.monotonic()
     history: list[dict[str, float]] = []
+    target, other = folder.checkpoint, folder.packed
+    if recipe.compress is not None:
+        target, other = other, target
+    other.unlink(missing_ok=True)
     if recipe.checkpoint is not None and not settings.retrain and settings.seed is None:
         source = "shipped"
-        shutil.copyfile(recipe.checkpoint, folder.checkpoint)
+        shutil.copyfile(recipe.checkpoint, target)
+        metadata = _shipped_metadata(recipe, target, data_dir)
     else:
         source = "trained"
         state = folder.training_state
-        log = state / "history.jsonl"
         _keep_state_of(state, settings)
-        history = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+        history = _history(state)
 
-        def note(phase: str) -> OnEpoch:
-            def on_record(record: EpochRecord, model: nn.Module) -> None:
-                entry = {"epoch": record.epoch, "loss": record.loss, "accuracy": record.accuracy}
-                if phase == "training":
-                    history[record.epoch - 1 :] = [entry]
-                    log.write_text("".join(json.dumps(line) + "\n" for line in history))
-                on_epoch(phase, record)
+        def note(phase: str, record: EpochRecord, *, first: int | None) -> None:
+            if first is not None:
+                entry = {"epoch": first + record.epoch, "loss": record.loss, "accuracy": record.accuracy}
+                history[first + record.epoch - 1 :] = [entry]
+                _log(state).write_text("".join(json.dumps(line) + "\n" for line in history))
+            on_epoch(phase, record)
 
-            return on_record
-
-        trained = train_recipe(
-            recipe.training,
-            data_dir=data_dir,
-            state_dir=state,
-            on_epoch=note("training"),
-            on_teacher_epoch=note("teacher"),
-            on_pretrain_epoch=note("float phase"),
-        )
-        save_trained(folder.checkpoint, trained)
+        if recipe.compress is None:
+            metadata = _train(recipe, target, state, data_dir, note)
+        else:
+            metadata = _compress(recipe, recipe.compress, target, state, data_dir, note)
         shutil.rmtree(state)
-    metadata = load_checkpoint(folder.checkpoint).metadata
     result = {
         "source": source,
         "accuracy": metadata["accuracies"]["model"],
@@ -79,8 +81,82 @@ def run_train(
         "history": history,
         "seconds": round(time.monotonic() - started, 2),
     }
-    folder.finish("train", result, inputs=[folder.checkpoint])
+    folder.finish("train", result, inputs=[target])
     return result
+
+
+def load_network(path: Path) -> nn.Sequential:
+    """Rebuild a trained network from either form of file, in evaluation mode."""
+    return read_network(path).model if path.suffix == PACKED_SUFFIX else load_checkpoint(path).model
+
+
+def _shipped_metadata(recipe: Recipe, path: Path, data_dir: Path | None) -> dict[str, Any]:
+    """A checkpoint's own; a compressed file holds no figures, every byte of it is the network: they are measured."""
+    if recipe.compress is None:
+        return load_checkpoint(path).metadata
+    dataset = load_data(recipe.training, data_dir)
+    return {
+        "recipe": recipe.name,
+        "data": dataset.provenance,
+        "accuracies": {"model": held_out_accuracy(load_network(path), dataset)},
+    }
+
+
+def _train(
+    recipe: Recipe, target: Path, state: Path, data_dir: Path | None, note: Callable[..., None]
+) -> dict[str, Any]:
+    def reporter(phase: str, first: int | None = None) -> OnEpoch:
+        return lambda record, model: note(phase, record, first=first)
+
+    trained = train_recipe(
+        recipe.training,
+        data_dir=data_dir,
+        state_dir=state,
+        on_epoch=reporter("training", 0),
+        on_teacher_epoch=reporter("teacher"),
+        on_pretrain_epoch=reporter("float phase"),
+    )
+    save_trained(target, trained)
+    return load_checkpoint(target).metadata
+
+
+def _compress(
+    recipe: Recipe,
+    config: CompressConfig,
+    target: Path,
+    state: Path,
+    data_dir: Path | None,
+    note: Callable[..., None],
+) -> dict[str, Any]:
+    """All phases in one history, one behind the other."""
+    structure = 0 if config.structure is None else config.structure.epochs
+    lengths = {
+        "dense": recipe.training.train.epochs,
+        "structure": structure,
+        "prune": config.prune.epochs,
+        "share": config.share.epochs,
+    }
+    first = dict(zip(lengths, accumulate(lengths.values(), initial=0), strict=False))
+    compressed = compress_recipe(
+        recipe.training,
+        config,
+        data_dir=data_dir,
+        state_dir=state,
+        on_epoch=lambda phase, record: note(phase, record, first=first[phase]),
+    )
+    unfinished = target.with_name(target.name + ".unfinished")
+    unfinished.write_bytes(compressed.data)
+    unfinished.replace(target)
+    return compressed.metadata
+
+
+def _log(state: Path) -> Path:
+    return state / "history.jsonl"
+
+
+def _history(state: Path) -> list[dict[str, float]]:
+    log = _log(state)
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
 
 
 def _keep_state_of(state: Path, settings: Settings) -> None:

@@ -162,7 +162,8 @@ def _spread(vectors: Reals, k: int, initialisation: Initialisation) -> Reals:
         places = np.linspace(along.min(), along.max(), k)
     else:
         places = np.quantile(along, (np.arange(k) + 0.5) / k)
-    return (mean + places[:, None] * axis).astype(np.float32)
+    points: Reals = (mean + places[:, None] * axis).astype(np.float32)
+    return points
 
 
 def _ordered(book: Reals, vectors: Reals) -> Clustering:

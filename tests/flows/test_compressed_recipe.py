@@ -1,0 +1,109 @@
+"""Recipes with a section [compress]: the stage train writes the packed file, and takes it up again when cut off."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from karui.flows.build_folder import BuildFolder
+from karui.flows.recipe import load_recipe
+from karui.flows.settings import Settings
+from karui.flows.training import load_network, run_train
+from karui.sw.configuration import ConfigurationError
+from karui.sw.data.datasets import load
+from karui.sw.golden import trace
+from karui.sw.ir import Huffman
+from karui.sw.lower.agreement import compare_with_golden, to_graph_layout
+from karui.sw.lower.compressed_storage import with_compressed_storage
+from karui.sw.lower.from_torch import lower
+from karui.sw.train.loop import EpochRecord
+
+RECIPE = """
+description = "digits, compressed"
+[data]
+name = "digits"
+[model]
+family = "lenet-300-100"
+image = [1, 8, 8]
+hidden = [30, 20]
+precision = { weight_bits = 8, activation_bits = 8, per_channel = false }
+[train]
+epochs = 6
+learning_rate = 0.01
+batch_size = 64
+[compress]
+prune = { epochs = 6, learning_rate = 0.01, keep = [0.2], every = 3 }
+share = { epochs = 2, learning_rate = 0.002, codes = [5] }
+"""
+
+
+def test_train_packs_a_network_that_lowers_to_compressed_storage(tmp_path: Path) -> None:
+    (tmp_path / "digits.toml").write_text(RECIPE)
+    folder, settings = BuildFolder(path=tmp_path / "build"), Settings(recipe=str(tmp_path / "digits.toml"))
+    epochs: list[str] = []
+
+    def stop(phase: str, record: EpochRecord) -> None:
+        epochs.append(f"{phase} {record.epoch}")
+        if epochs[-1] == "prune 2":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_train(folder, settings, on_epoch=stop)
+    assert not folder.packed.exists()
+    epochs.clear()
+    result = run_train(folder, settings, on_epoch=lambda phase, record: epochs.append(f"{phase} {record.epoch}"))
+    assert epochs == [f"prune {epoch}" for epoch in range(3, 7)] + ["share 1", "share 2"]
+    assert [line["epoch"] for line in result["history"]] == list(range(1, 15))
+    assert result["accuracy"] == result["metadata"]["accuracies"]["model"] > 0.8
+    assert folder.trained == folder.packed
+    assert not folder.training_state.exists()
+
+    dataset = load("digits")
+    model = load_network(folder.packed)
+    lowered = lower(model, dataset.image_shape, classes=dataset.classes)
+    agreement = compare_with_golden(model, lowered, dataset.test_images)
+    assert agreement.mismatches == 0
+    assert float((agreement.golden_classes == dataset.test_labels).mean()) == result["accuracy"]
+
+    compressed = with_compressed_storage(lowered.graph)
+    kinds = [type(compressed.constants[f"ip{index}.weights"].storage) for index in (1, 2, 3)]
+    assert kinds[0] is kinds[1] is Huffman
+    frames = to_graph_layout(dataset.test_images[:20])
+    outputs, expected = (trace(graph, frames)[graph.output_name] for graph in (compressed, lowered.graph))
+    assert np.array_equal(outputs, expected)
+
+
+def test_a_packed_file_beside_a_recipe_ships_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "digits.toml"
+    path.write_text(RECIPE)
+    trained = BuildFolder(path=tmp_path / "trained")
+    made = run_train(trained, Settings(recipe=str(path)))
+    assert load_recipe(path).checkpoint is None
+    path.with_suffix(".karui").write_bytes(trained.packed.read_bytes())
+    assert load_recipe(path).checkpoint == path.with_suffix(".karui")
+    folder = BuildFolder(path=tmp_path / "shipped")
+    folder.path.mkdir()
+    folder.checkpoint.write_text("of another recipe")
+    result = run_train(folder, Settings(recipe=str(path)))
+    assert result["source"] == "shipped"
+    assert result["accuracy"] == made["accuracy"]
+    assert folder.packed.read_bytes() == trained.packed.read_bytes()
+    assert not folder.checkpoint.exists()
+    assert json.loads(folder.record("train").read_text())["inputs"].keys() == {"checkpoint.karui"}
+
+
+def test_wrong_keys_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "digits.toml"
+    for before, after, message in [
+        (
+            "keep = [0.2]",
+            "kept = [0.2]",
+            r"digits.toml \[compress\], key 'prune': unknown key 'kept'; did you mean 'keep'",
+        ),
+        ("keep = [0.2]", "keep = [2.0]", r"keep must be fractions in \(0, 1\]"),
+        ("codes = [5]", "codes = [300]", "codes must be 1 to 256 values a layer"),
+    ]:
+        path.write_text(RECIPE.replace(before, after))
+        with pytest.raises(ConfigurationError, match=message):
+            load_recipe(path)
