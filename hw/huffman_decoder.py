@@ -290,15 +290,14 @@ class _Lane(wiring.Component):
         return self.images.starts[stream] // self.images.word_bits + 1
 
     def _window(self, m: Module, words: list[Value], offset: Value) -> Value:
-        """The bits of two words from the offset on, registered; their first is the most significant."""
-        width = self.images.window_bits
+        """The bits of two words from the offset on, the first of them the most significant."""
+        width, splits = self.images.window_bits, self.window_stage > _WINDOW_STAGE
+        half = len(offset) // 2 if splits else 1
         bits: Value = Cat(*(word[::-1] for word in words))
-        if self.window_stage > _WINDOW_STAGE:
-            half = len(offset) // 2
-            bits = _behind(m, bits, offset[half:], unit=1 << half, width=width + (1 << half) - 1, name="coarse")
-            bits, offset = delayed(m, bits, 1, name="coarse"), delayed(m, offset[:half], 1, name="fine_offset")
-        bits = _behind(m, bits, offset, unit=1, width=width, name="fine")
-        return delayed(m, bits[::-1], 1, name="window")
+        bits = _behind(m, bits, offset[half:], unit=1 << half, width=width + (1 << half) - 1, name="coarse")
+        bits, fine = delayed(m, bits, 1, name="coarse"), delayed(m, offset[:half], 1, name="fine_offset")
+        bits = _behind(m, bits, fine, unit=1, width=width, name="fine")
+        return delayed(m, bits[::-1], int(splits), name="window")
 
     def _look_up(self, m: Module, window: Value, length: Signal) -> None:
         """The address of the symbol: the word, which is the window's upper bits, and what its length adds."""

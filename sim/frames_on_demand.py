@@ -1,0 +1,96 @@
+"""A rig for sources: an endless stream cut into frames, so that the regression can play it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+
+from karui.hw.axi_stream import AxiStreamEndConfig, AxiStreamInput, AxiStreamInputConfig, AxiStreamOutput
+from karui.hw.counters import cycle
+from karui.hw.emit import emit
+from karui.hw.manifest import CycleRange, Manifest, Predicted, StreamPort
+from karui.sw.numerics import NumberFormat, unsigned
+
+
+class FramesOnDemand(wiring.Component):
+    """Answer each frame of one element with a frame of words from an endless source.
+
+    Parameters
+    ----------
+    source : wiring.Component
+        Has a member `o`, a stream of `lanes` elements a word.
+    element : NumberFormat
+        Format of the elements.
+    lanes : int
+        Elements a word.
+    words : int
+        Words a frame.
+
+    Members
+    -------
+    s_axis_*, m_axis_*
+        AXI4-Stream, as an accelerator has it; what the frame that is taken says does not matter.
+    """
+
+    def __init__(self, source: wiring.Component, *, element: NumberFormat, lanes: int, words: int) -> None:
+        self._source = source
+        self.words = words
+        # A request waits while the frame of the one before it leaves, so that no cycle is lost between them.
+        self._input = AxiStreamInput(AxiStreamInputConfig(element=unsigned(1), elements=1, lanes=1, frames_in_flight=4))
+        self._output = AxiStreamOutput(AxiStreamEndConfig(element=element, elements=words * lanes, lanes=lanes))
+        super().__init__(
+            {
+                name: member
+                for end, prefix in ((self._input, "s_axis_"), (self._output, "m_axis_"))
+                for name, member in end.signature.members.items()
+                if name.startswith(prefix)
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.source = self._source
+        m.submodules.axi_input = request = self._input
+        m.submodules.axi_output = frames = self._output
+        for name, member in self.signature.members.items():
+            inner = getattr(request if name.startswith("s_axis_") else frames, name)
+            outer = getattr(self, name)
+            m.d.comb += inner.eq(outer) if member.flow == wiring.In else outer.eq(inner)
+        wiring.connect(m, request.error, frames.error)
+        words = getattr(self._source, "o")  # noqa: B009 - members are made at run time
+        transfer = Signal()
+        word = cycle(m, "word", self.words, step=transfer)
+        m.d.comb += [
+            frames.i.payload.eq(words.payload),
+            frames.i.valid.eq(words.valid & request.o.valid),
+            words.ready.eq(frames.i.ready & request.o.valid),
+            transfer.eq(frames.i.valid & frames.i.ready),
+            request.o.ready.eq(transfer & word.is_last),
+        ]
+        return m
+
+
+def write_frames_on_demand(
+    source: wiring.Component, folder: Path, *, element: NumberFormat, lanes: int, words: int
+) -> Manifest:
+    """Generate the rig's RTL and its manifest: a frame of one bit in, ``words * lanes`` elements out.
+
+    The initiation interval that the manifest predicts is that of a source that yields a word a cycle. The latency holds
+    for a source whose words wait at its output.
+    """
+    verilog, *images = emit(
+        FramesOnDemand(source, element=element, lanes=lanes, words=words), folder, name="frames_on_demand"
+    )
+    manifest = Manifest(
+        name="frames-on-demand",
+        top="frames_on_demand",
+        sources=(verilog.name,),
+        memories=tuple(image.name for image in images),
+        input=StreamPort.for_frames(shape=(1,), number_format=unsigned(1), lanes=1),
+        output=StreamPort.for_frames(shape=(words * lanes,), number_format=element, lanes=lanes),
+        predicted=Predicted(initiation_interval=CycleRange.fixed(words), latency=CycleRange.fixed(words + 1)),
+    )
+    manifest.save(folder)
+    return manifest
