@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from karui.hw.accelerator import Accelerator, AcceleratorTop
+from karui.hw.accelerator import Accelerator, AcceleratorTop, module_name
 from karui.hw.emit import emit
 from karui.hw.manifest import MANIFEST_NAME, Manifest
+from karui.hw.sparse_entries import HuffmanEntriesConfig
+from karui.hw.sparse_images import check_images, write_code_tables
+from karui.hw.sparse_matrix_vector import SparseMatrixVectorConfig
 
 TOP = "accelerator"
 
 
 def write_design(accelerator: Accelerator, folder: Path) -> Manifest:
-    """Generate the RTL of an accelerator.
+    """Generate the RTL of an accelerator, with the tables of Huffman-coded weights, whose images are read back.
 
     The manifest is written last: a folder that has one is complete.
 
@@ -25,6 +28,12 @@ def write_design(accelerator: Accelerator, folder: Path) -> Manifest:
     """
     (folder / MANIFEST_NAME).unlink(missing_ok=True)
     verilog, *images = emit(AcceleratorTop(accelerator), folder, name=TOP)
+    for engine in accelerator.engines:
+        config = engine.config
+        if isinstance(config, SparseMatrixVectorConfig) and isinstance(config.entries, HuffmanEntriesConfig):
+            name = f"{module_name(engine.name)}_entries"
+            check_images(config.entries, folder, name)
+            write_code_tables(config.entries, folder, name)
     source, sink = accelerator.ports
     manifest = Manifest(
         name=accelerator.graph.name,

@@ -154,7 +154,7 @@ class SparseMatrixVectorConfig:
         )
 
     @property
-    def _release(self) -> int:
+    def release_cycles(self) -> int:
         """Cycles from a pass' last entry asked for to the release of its vector.
 
         A word that is taken in because of it is written 2 cycles later at the earliest, 1 after the last one is read.
@@ -162,7 +162,7 @@ class SparseMatrixVectorConfig:
         return self.entries.latency + COLUMN_LATENCY - 1
 
     @property
-    def _completion(self) -> int:
+    def completion_cycles(self) -> int:
         """Cycles from a pass' last entry asked for to its sums, all of them in the memory."""
         return self.entries.latency + self.pe.latency + 1
 
@@ -193,8 +193,8 @@ class SparseMatrixVectorConfig:
         As long as its entries take, the vector to come in, or the result to leave; and no shorter than what it takes a
         vector's place to be free again, by the number of places, and a result's.
         """
-        vector_held = self.input_fold + self.pass_cycles + self._release + 2
-        result_held = self.pass_cycles + self._completion + 1 + sum(self.steps)
+        vector_held = self.input_fold + self.pass_cycles + self.release_cycles + 2
+        result_held = self.pass_cycles + self.completion_cycles + 1 + sum(self.steps)
         return max(
             self.pass_cycles,
             self.input_fold,
@@ -220,7 +220,7 @@ class SparseMatrixVectorConfig:
             beats = slice(vector * words, (vector + 1) * words)
             earliest = last_accept + 1
             if vector >= places:
-                earliest = max(earliest, starts[vector - places] + self.pass_cycles + self._release + 1)
+                earliest = max(earliest, starts[vector - places] + self.pass_cycles + self.release_cycles + 1)
             accepted[beats] = consecutive(np.maximum(arrivals[beats], earliest))
             last_accept = int(accepted[beats.stop - 1])
             start = last_accept + 2
@@ -229,7 +229,7 @@ class SparseMatrixVectorConfig:
             if vector > 1:
                 start = max(start, results[vector - 2] + 1)
             starts.append(start)
-            first_row = max(start + self.pass_cycles + self._completion + 1, last_row + 1)
+            first_row = max(start + self.pass_cycles + self.completion_cycles + 1, last_row + 1)
             departures.append(first_row + np.cumsum(self.steps, dtype=np.int64) - 1)
             last_row = first_row + sum(self.steps) - 1
             results.append(last_row)
@@ -281,10 +281,10 @@ class SparseMatrixVector(wiring.Component):
 
         start, ended = Signal(), Signal()
         vector_ready = self._take_in(
-            m, elements, start, delayed(m, ended, config._release, name="release", control=True)
+            m, elements, start, delayed(m, ended, config.release_cycles, name="release", control=True)
         )
         result_room = self._give_out(
-            m, elements, start, delayed(m, ended, config._completion, name="done", control=True)
+            m, elements, start, delayed(m, ended, config.completion_cycles, name="done", control=True)
         )
         m.d.comb += start.eq(self._pass(m, elements, entries.o, ended, start) & vector_ready & result_room)
         return m

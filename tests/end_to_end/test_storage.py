@@ -9,12 +9,15 @@ from karui.hw.accelerator import Accelerator
 from karui.hw.design_folder import write_design
 from karui.hw.folding import fold_for_interval
 from karui.hw.manifest import CycleRange
+from karui.hw.sparse_entries import HuffmanEntriesConfig
+from karui.hw.sparse_images import ImageError, check_images
+from karui.hw.sparse_matrix_vector import SparseMatrixVectorConfig
 from karui.hw.stages import stages
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sw.golden import evaluate
 from karui.sw.ir import Graph, GraphBuilder, Huffman, Raw, Shared, Sparse, Storage, with_storage
-from karui.sw.numerics import signed, unsigned
+from karui.sw.numerics import memory_image, read_memory_image, signed, unsigned
 
 STORAGES: dict[str, Storage] = {
     "raw": Raw(),
@@ -64,3 +67,28 @@ def test_results_do_not_depend_on_storage(name: str, tmp_path: Path) -> None:
         if mode is BackPressure.NONE:
             assert result.initiation_interval == CycleRange.fixed(accelerator.interval)
             assert result.latency == CycleRange.fixed(accelerator.latency)
+
+
+def test_images_hold_the_weights_and_a_flipped_bit_is_caught(tmp_path: Path) -> None:
+    graph = stored("huffman")
+    accelerator = Accelerator(graph=graph, folding=fold_for_interval(stages(graph), 2000))
+    write_design(accelerator, tmp_path)
+    (engine,) = (engine for engine in accelerator.engines if engine.name == "scores")
+    assert isinstance(engine.config, SparseMatrixVectorConfig)
+    entries = engine.config.entries
+    assert isinstance(entries, HuffmanEntriesConfig)
+    table = (tmp_path / "scores_entries_codes_code.txt").read_text()
+    for symbol, length in enumerate(entries.codes.code.lengths.tolist()):
+        assert f"{symbol:6}  {length:6}  " in table
+    check_images(entries, tmp_path, "scores_entries")
+
+    image = tmp_path / "scores_entries_codes_lane_0.mem"
+    words = read_memory_image(image)
+    words[len(words) // 2] ^= 2
+    image.write_text(memory_image(words, entries.codes.images[0].word_bits))
+    with pytest.raises(ImageError, match="scores_entries"):
+        check_images(entries, tmp_path, "scores_entries")
+    frames = np.random.default_rng(1).integers(0, 16, (40, 10, 10, 4))
+    result = run_regression(tmp_path, frames, evaluate(graph, frames))
+    assert not result.passed
+    assert "word: frame" in result.failure()
