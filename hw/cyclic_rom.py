@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from amaranth.hdl import Array, Const, Module, Shape, Signal, Value
+from amaranth.hdl import Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
 
 from karui.hw.memory_style import Storage, resolve, rom_attributes
+from karui.hw.stream import delayed
 
-BLOCK_PERIOD = 4
-"""Least number of cycles between two steps that a block RAM and the two registers behind it allow."""
+REGISTERED_PERIOD = 4
+"""Least number of cycles between two steps that a block RAM and two registers behind it allow."""
 DISTRIBUTED_WORDS = 64
 """Deepest cyclic ROM that `auto` keeps in look-up tables."""
 
@@ -31,12 +31,12 @@ class CyclicRomConfig:
     period : int
         Least number of cycles between two steps.
     storage : {"block", "distributed", "auto"}
-        Memory that holds the words. Block RAM needs a period of 4 or more; `auto` takes it for deep ROMs where it can.
+        Memory that holds the words; `auto` keeps up to 64 words in look-up tables.
 
     Raises
     ------
     ValueError
-        If there are no words, a word does not fit, or block RAM is asked for at too short a period.
+        If there are no words, or a word does not fit.
     """
 
     words: tuple[int, ...]
@@ -49,25 +49,20 @@ class CyclicRomConfig:
             raise ValueError("a cyclic ROM needs at least one word")
         if not all(0 <= word < 1 << self.width for word in self.words):
             raise ValueError(f"words of a cyclic ROM must fit {self.width} bits, not reach {max(self.words):#x}")
-        if self.in_block_ram and self.period < BLOCK_PERIOD:
-            raise ValueError(
-                f"a cyclic ROM in block RAM needs a period of {BLOCK_PERIOD} cycles or more, not {self.period}; "
-                "use distributed storage"
-            )
+        resolve(self.storage, depth=len(self.words), limit=DISTRIBUTED_WORDS)
 
     @property
     def in_block_ram(self) -> bool:
         """Whether the words lie in block RAM."""
-        if self.storage == "auto" and self.period < BLOCK_PERIOD:
-            return False
         return resolve(self.storage, depth=len(self.words), limit=DISTRIBUTED_WORDS) == "block"
 
 
 class CyclicRom(wiring.Component):
     """Holds the current word of a cyclic sequence in registers; `advance` steps to the next.
 
-    A user reads the word in the cycle in which it sets `advance`, and the next word at least `period` cycles later: it
-    is there after one cycle from look-up tables, after 4 from block RAM. The first word is there 3 cycles after reset.
+    A user reads the word in the cycle in which it sets `advance`, and the next word at least `period` cycles later.
+    Look-up tables answer at once; a block RAM reads a word ahead. Where the period leaves time for it, a block RAM has
+    its output register instead, which makes it faster, and no enable: its first word is there 3 cycles after reset.
 
     Parameters
     ----------
@@ -95,55 +90,44 @@ class CyclicRom(wiring.Component):
         if len(set(words)) == 1:
             m.d.comb += self.word.eq(Const(words[0], width))
             return m
-        if self.config.in_block_ram:
-            address = Signal(range(depth))
-            block_ram_output = Signal(width, reset_less=True)
-            output = Signal(width, reset_less=True)
-            m.d.sync += [
-                block_ram_output.eq(self._table(m, "words", words, address, "block")),
-                output.eq(block_ram_output),
-            ]
-        else:
-            # Look ahead: the register holds the current word, the address is already that of the next one.
+        if not self.config.in_block_ram:
+            # The register holds the current word, the address is that of the next one.
             address = Signal(range(depth), init=1)
-            output = Signal(width, init=words[0])
-            following = self._following(m, address)
-            with m.If(self.advance):
-                m.d.sync += output.eq(following)
+            output = self._held(m, self._table(m, address))
+        elif self.config.period < REGISTERED_PERIOD:
+            # As above, with the next word read and the address that of the one behind it. Nothing is read yet in the
+            # first cycle: it reads the second word or, where a step needs that at once, the third.
+            address, filled = Signal(range(depth), init=2 % depth), Signal()
+            m.d.sync += filled.eq(1)
+            read = self._block(m, Mux(filled | self.advance, address, 1), self.advance | ~filled)
+            output = self._held(m, Mux(filled, read, words[1]))
+        else:
+            address = Signal(range(depth))
+            output = delayed(m, self._block(m, address, Const(1, 1)), 2, name="output")
         m.d.comb += self.word.eq(output)
         with m.If(self.advance):
-            m.d.sync += address.eq(address + 1)
-            with m.If(address == depth - 1):
-                m.d.sync += address.eq(0)
+            m.d.sync += address.eq(Mux(address == depth - 1, 0, address + 1))
         return m
 
-    def _following(self, m: Module, address: Signal) -> Value:
-        """The word at the address: of a deep ROM by banks, one of which is chosen a cycle later, if time allows."""
-        words, width = self.config.words, self.config.width
-        if len(words) <= DISTRIBUTED_WORDS or self.config.period < 2:
-            return self._table(m, "words", words, address, "distributed")
-        bank_bits = exact_log2(DISTRIBUTED_WORDS)
-        banks = []
-        for index, start in enumerate(range(0, len(words), DISTRIBUTED_WORDS)):
-            bank = words[start : start + DISTRIBUTED_WORDS]
-            found = Signal(width, name=f"found_{index}", init=bank[min(1, len(bank) - 1)])
-            m.d.sync += found.eq(self._table(m, f"bank_{index}", bank, address[:bank_bits], "distributed"))
-            banks.append(found)
-        chosen = Signal(range(len(banks)))
-        m.d.sync += chosen.eq(address[bank_bits:])
-        return Array(banks)[chosen]
+    def _held(self, m: Module, following: Value) -> Signal:
+        output = Signal(self.config.width, init=self.config.words[0], name="output")
+        with m.If(self.advance):
+            m.d.sync += output.eq(following)
+        return output
 
-    def _table(
-        self,
-        m: Module,
-        name: str,
-        words: tuple[int, ...],
-        address: Value,
-        storage: Literal["block", "distributed"],
-    ) -> Value:
-        m.submodules[name] = rom = memory.Memory(
+    def _memory(self, m: Module, storage: Literal["block", "distributed"]) -> memory.Memory:
+        words = self.config.words
+        m.submodules.words = rom = memory.Memory(
             shape=Shape(self.config.width), depth=len(words), init=words, attrs=rom_attributes(storage)
         )
-        read = rom.read_port() if storage == "block" else rom.read_port(domain="comb")
+        return rom
+
+    def _table(self, m: Module, address: Value) -> Value:
+        read = self._memory(m, "distributed").read_port(domain="comb")
         m.d.comb += read.addr.eq(address)
+        return Value.cast(read.data)
+
+    def _block(self, m: Module, address: Value, enable: Value) -> Value:
+        read = self._memory(m, "block").read_port()
+        m.d.comb += [read.addr.eq(address), read.en.eq(enable)]
         return Value.cast(read.data)

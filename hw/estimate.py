@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import singledispatch
 
 from karui.hw.channel_shuffle import DISTRIBUTED_BANK_WORDS
+from karui.hw.cyclic_rom import DISTRIBUTED_WORDS as CYCLIC_ROM_WORDS
 from karui.hw.integer_dot_product import IntegerDotProductConfig, Multiplier
 from karui.hw.ladder_search import DISTRIBUTED_WORDS as LADDER_ROM_WORDS
 from karui.hw.matrix_vector import pe_groups
@@ -331,7 +332,9 @@ def _(op: Threshold, stage: Stage, fold: Fold) -> Resources:
 @cost.register(DoubleRounding)
 def _(op: Requantize | DoubleRounding, stage: Stage, fold: Fold) -> Resources:
     lane = _activation_lane(stage.node, stage, stage.granule // fold.simd)
-    return Resources(luts=30 + fold.simd * lane.luts, dsps=fold.simd * lane.dsps)
+    return Resources(
+        luts=30 + fold.simd * lane.luts, block_rams=fold.simd * lane.block_rams, dsps=fold.simd * lane.dsps
+    )
 
 
 def _activation_lane(node: Node, stage: Stage, folds: int) -> Resources:
@@ -347,17 +350,29 @@ def _activation_lane(node: Node, stage: Stage, folds: int) -> Resources:
             table = memory_cost((1 if channels == 1 else folds) << step, source, distributed=LADDER_ROM_WORDS)
             ladder += table + Resources(luts=source)
         return ladder
-    largest = int(abs(stage.graph.constants[node.inputs[1]].values).max())
+    values = [stage.graph.constants[name].values for name in node.inputs[1:]]
+    largest = int(abs(values[0]).max())
     if isinstance(node.op, DoubleRounding):
-        exponents = stage.graph.constants[node.inputs[2]].values
+        exponents = values[1]
         places = int(exponents.max()) + max(0, -int(exponents.min()))
-        multiply = WideMultiply(left=source, right=(largest << places).bit_length() + 1)
-        rounding = 110
+        largest <<= places
+        second, rounding = places, 110
     else:
-        multiply = WideMultiply(left=source, right=largest.bit_length() + 1)
-        rounding = 60
+        second, rounding = int(abs(values[1]).max()).bit_length() + 1, 60
+    multiply = WideMultiply(left=source, right=largest.bit_length() + 1)
     added = 20 * (len(multiply.partials) - 1) + 1.7 * multiply.gates
-    return Resources(luts=round(rounding + added), dsps=multiply.multipliers)
+    lane = Resources(luts=round(rounding + added), dsps=multiply.multipliers)
+    for stored, bits in zip(values, (multiply.right, second), strict=True):
+        if not (stored == stored[0]).all():
+            lane += _cyclic_rom(folds, bits)
+    return lane
+
+
+def _cyclic_rom(words: int, bits: int) -> Resources:
+    """Cells of the channels' parameters; look-up tables that hold less than 16 words of a bit find others to join."""
+    if words <= CYCLIC_ROM_WORDS:
+        return Resources(luts=round(bits * words / 16))
+    return memory_cost(words, bits, distributed=CYCLIC_ROM_WORDS)
 
 
 @cycles.register(MaxPool)
