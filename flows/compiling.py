@@ -17,10 +17,14 @@ from karui.flows.settings import Settings
 from karui.flows.synthesize.targets import find_device
 from karui.flows.training import load_network
 from karui.hw.accelerator import Accelerator
+from karui.hw.engines import ConstantMatrixVectorConfig, Engine, JoinConfig, StreamConfig
 from karui.hw.estimate import cost, cycles, multipliers
 from karui.hw.folding import DSPS
+from karui.hw.shared_weights import SharedWeightsConfig
+from karui.hw.sparse_matrix_vector import SparseMatrixVectorConfig
 from karui.hw.stages import Stage
 from karui.sw.data.dataset import Dataset
+from karui.sw.ir import Constant
 from karui.sw.lower.agreement import Agreement, compare_with_golden, to_graph_layout
 from karui.sw.lower.compressed_storage import with_compressed_storage
 from karui.sw.lower.from_torch import Lowered, lower
@@ -93,8 +97,8 @@ def run_compile(
             "initiation_interval": design.accelerator.predicted.initiation_interval.to_dict(),
             "latency": design.accelerator.predicted.latency.to_dict(),
         },
-        "layers": layers(design.accelerator),
-        "size": _size(model, lowered),
+        "layers": (engines := layers(design.accelerator)),
+        "size": _size(model, lowered, engines),
         "data": {
             "name": dataset.name,
             "provenance": dataset.provenance,
@@ -112,12 +116,23 @@ def layers(accelerator: Accelerator) -> list[dict[str, Any]]:
     senders = {accelerator.graph.input_name: accelerator.graph.input_name}
     senders |= {stage.writes: stage.name for stage in accelerator.stages}
     return [
-        _layer(stage, accelerator) | {"reads": [senders[stream] for stream in stage.reads]}
-        for stage in accelerator.stages
+        _layer(stage, engine, accelerator) | {"reads": [senders[stream] for stream in stage.reads]}
+        for stage, engine in zip(accelerator.stages, accelerator.engines, strict=True)
     ]
 
 
-def _layer(stage: Stage, accelerator: Accelerator) -> dict[str, Any]:
+def stored_bits(weights: Constant, config: StreamConfig | JoinConfig) -> int:
+    """Bits that an engine's weights take in its ROMs, with code books and the symbol tables of Huffman codes."""
+    match config:
+        case SparseMatrixVectorConfig(entries=entries):
+            return entries.stored_bits
+        case ConstantMatrixVectorConfig(weights=SharedWeightsConfig() as shared):
+            return shared.stored_bits
+        case _:
+            return weights.bits
+
+
+def _layer(stage: Stage, engine: Engine, accelerator: Accelerator) -> dict[str, Any]:
     fold = accelerator.folding.folds[stage.name]
     known = stage.graph.constants
     constants = {name: known[name] for node in stage.nodes for name in node.inputs if name in known}
@@ -135,6 +150,8 @@ def _layer(stage: Stage, accelerator: Accelerator) -> dict[str, Any]:
         "weights_shape": None if weights is None else list(weights.values.shape),
         "weight_format": None if weights is None else str(weights.number_format),
         "weight_bits": 0 if weights is None else weights.bits,
+        "storage": None if weights is None else str(weights.storage),
+        "stored_weight_bits": 0 if weights is None else stored_bits(weights, engine.config),
         "parameter_bits": sum(constant.bits for constant in constants.values()),
         "simd": fold.simd,
         "pe": fold.pe,
@@ -167,10 +184,11 @@ def _accuracy(dataset: Dataset, agreement: Agreement) -> dict[str, Any]:
     return {"accuracy": {**{name: float(hits.mean()) for name, hits in right.items()}, "images": agreement.images}}
 
 
-def _size(model: nn.Module, lowered: Lowered) -> dict[str, int]:
-    """Bytes of the network's parameters in float32, and of all constants that the hardware stores."""
+def _size(model: nn.Module, lowered: Lowered, engines: list[dict[str, Any]]) -> dict[str, int]:
+    """Bytes of the network's parameters in float32, and of all constants as the hardware stores them."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"float_bytes": 4 * parameters, "stored_bytes": -(-lowered.graph.constant_bits // 8)}
+    saved = sum(engine["weight_bits"] - engine["stored_weight_bits"] for engine in engines)
+    return {"float_bytes": 4 * parameters, "stored_bytes": -(-(lowered.graph.constant_bits - saved) // 8)}
 
 
 def _save_vectors(path: Path, dataset: Dataset, agreement: Agreement) -> None:

@@ -85,6 +85,8 @@ class Layer(TypedDict):
     weights_shape: list[int] | None
     weight_format: str | None
     weight_bits: int
+    storage: NotRequired[str | None]
+    stored_weight_bits: NotRequired[int]
     parameter_bits: int
     simd: int
     pe: int

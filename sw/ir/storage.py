@@ -19,6 +19,9 @@ LARGEST_GAP_BITS = 15
 class Raw:
     """Every value as a word of its format."""
 
+    def __str__(self) -> str:
+        return "raw"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shared:
@@ -40,6 +43,9 @@ class Shared:
     def __post_init__(self) -> None:
         if self.vector < 1:
             raise GraphError(f"a code book's vectors have 1 or more values, not {self.vector}")
+
+    def __str__(self) -> str:
+        return "shared" if self.vector == 1 else f"shared in vectors of {self.vector}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +69,9 @@ class Sparse:
     def __post_init__(self) -> None:
         if not 1 <= self.gap_bits <= LARGEST_GAP_BITS:
             raise GraphError(f"gaps have 1 to {LARGEST_GAP_BITS} bits, not {self.gap_bits}")
+
+    def __str__(self) -> str:
+        return f"sparse, gaps of {self.gap_bits} bits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +101,9 @@ class Huffman:
             )
         if not 1 <= self.max_length <= LONGEST_CODE:
             raise GraphError(f"code words have at most 1 to {LONGEST_CODE} bits, not {self.max_length}")
+
+    def __str__(self) -> str:
+        return f"Huffman-coded, gaps of {self.gap_bits} bits"
 
 
 Storage = Raw | Shared | Sparse | Huffman
