@@ -3,9 +3,11 @@
 from karui.flows.bench.bad_input import BAD_INPUT
 from karui.flows.bench.benchmark import Benchmark
 from karui.flows.bench.cnv import CNV
+from karui.flows.bench.coding_speed import CODING_SPEED
 from karui.flows.bench.corruption import CORRUPTION
 from karui.flows.bench.estimate import ESTIMATE
 from karui.flows.bench.finn_tfc import FINN_TFC
+from karui.flows.bench.huffman_decoder import HUFFMAN_DECODER
 from karui.flows.bench.lfc_vectors import LFC_VECTORS, LFC_VECTORS_128
 from karui.flows.bench.light_accuracy import LIGHT_ACCURACY
 from karui.flows.bench.light_corners import LIGHT_CORNERS
@@ -38,4 +40,6 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     MOBILENET_FIT,
     LIGHT_CORNERS,
     LIMITED_PRECISION,
+    CODING_SPEED,
+    HUFFMAN_DECODER,
 )

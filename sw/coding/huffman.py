@@ -9,15 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from karui.sw.coding.canonical_code import CanonicalCode, Symbols
+from karui.sw.coding.huffman_windows import WindowTable
 from karui.sw.numerics import bit_words, unpack_bits, word_bytes
 
-# Words are joined until they may fill this many bits: a 64-bit word of the stream then meets two neighbours at most.
-_JOINED_BITS = 60
-# Bits decoded at once, a multiple of 8: arrays of an element a bit then stay in a core's cache.
-_SEGMENT = 1 << 15
-# Bits looked up at once, the longest word and one more; a window lies within three bytes.
-_WINDOW = 16
-_DOUBLINGS = 5
+LongWords = npt.NDArray[np.uint64]
+
+# Words are joined up to the words of which the stream is made: each then touches two neighbours at most.
+_JOINED_BITS = np.uint64(64)
+_LOOKED_UP_BITS = 56
+_LENGTH_BITS, _ABSENT = np.uint64(8), np.uint64(255)
+# Alphabet of groups of symbols that are looked up at once, where there are symbols enough to pay for the table.
+_GROUPS = 1 << 16
+_MANY = 1 << 13
+# Bits decoded at once, which bounds the memory.
+_SEGMENT = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,41 +72,58 @@ def encode(symbols: npt.NDArray[Any], code: CanonicalCode) -> BitString:
         return BitString(data=b"", bits=0)
     if symbols.min() < 0 or symbols.max() >= code.alphabet:
         raise ValueError(f"symbols from {symbols.min()} to {symbols.max()} exceed the alphabet of {code.alphabet}")
-    lengths = code.lengths[symbols].astype(np.int64)
-    if not lengths.all():
-        raise ValueError(f"the symbol {symbols[lengths == 0][0]} has no word in the code")
-    words = code.codes[symbols].astype(np.uint64)
-    longest = code.max_length
-    while 2 * longest <= _JOINED_BITS and words.size > 1:
-        if words.size % 2:
-            words, lengths = np.append(words, np.uint64(0)), np.append(lengths, 0)
-        words = words[::2] << lengths[1::2].astype(np.uint64) | words[1::2]
-        lengths = lengths[::2] + lengths[1::2]
-        longest *= 2
+    words, lengths = _joined_words(symbols, code)
     ends = np.cumsum(lengths)
     bits = int(ends[-1])
-    # The 64-bit word in which a joined word begins, and how far its end lies from that word's: behind it if positive.
     begins = ends - lengths
-    within = begins >> 6
-    overhang = (begins & 63) + lengths - 64
-    head = np.where(
-        overhang > 0,
-        words >> np.maximum(overhang, 0).astype(np.uint64),
-        words << np.maximum(-overhang, 0).astype(np.uint64) % np.uint64(64),
-    )
+    place, offset = (begins >> np.uint64(6)).view(np.int64), begins & np.uint64(63)
+    lasts = np.append(np.flatnonzero(place[1:] != place[:-1]), place.size - 1)
+    firsts = np.append(0, lasts[:-1] + 1)
+    # Shifts of 64 bits leave 0.
+    aligned = words << _JOINED_BITS - lengths
     stream = np.zeros((bits >> 6) + 2, dtype=np.uint64)
-    starts = np.flatnonzero(np.diff(within, prepend=-1))
-    stream[within[starts]] = np.bitwise_or.reduceat(head, starts)
-    over = np.flatnonzero(overhang > 0)
-    stream[within[over] + 1] |= words[over] << (64 - overhang[over]).astype(np.uint64)
+    stream[place[firsts]] = np.bitwise_or.reduceat(aligned >> offset, firsts)
+    stream[place[lasts] + 1] |= aligned[lasts] << _JOINED_BITS - offset[lasts]
     return BitString(data=stream.astype(">u8").tobytes()[: word_bytes(bits)], bits=bits)
+
+
+def _joined_words(symbols: npt.NDArray[Any], code: CanonicalCode) -> tuple[LongWords, LongWords]:
+    """Code words of neighbouring symbols put together, up to 60 bits, and their lengths."""
+    # A word and its length behind it; a word that is not there makes whatever it is part of too long.
+    single_lengths = np.where(code.lengths > 0, code.lengths, _ABSENT).astype(np.uint64)
+    words, lengths, group = code.codes.astype(np.uint64), single_lengths, 1
+    while (
+        symbols.size >= _MANY
+        and words.size * code.alphabet <= _GROUPS
+        and (group + 1) * code.max_length <= _LOOKED_UP_BITS
+    ):
+        words = (words[:, None] << single_lengths | code.codes).ravel()
+        lengths = np.minimum(lengths[:, None] + single_lengths, _ABSENT).ravel()
+        group += 1
+    whole = symbols.size // group * group
+    index = symbols[:whole:group].astype(np.int64)
+    for place in range(1, group):
+        index *= code.alphabet
+        index += symbols[place:whole:group]
+    found = (words << _LENGTH_BITS | lengths).take(index)
+    rest = symbols[whole:]
+    words = np.append(found >> _LENGTH_BITS, code.codes[rest])
+    lengths = np.append(found & _ABSENT, single_lengths[rest])
+    if lengths.max() == _ABSENT:
+        missing = symbols[code.lengths[symbols] == 0][0]
+        raise ValueError(f"the symbol {missing} has no word in the code")
+    while words.size > 1:
+        if words.size % 2:
+            words, lengths = np.append(words, np.uint64(0)), np.append(lengths, np.uint64(0))
+        joined = lengths[::2] + lengths[1::2]
+        if joined.max() > _JOINED_BITS:
+            break
+        words, lengths = words[::2] << lengths[1::2] | words[1::2], joined
+    return words, lengths
 
 
 def decode(bit_string: BitString, code: CanonicalCode, count: int) -> Symbols:
     """Inverse of `encode`.
-
-    Every bit is looked up as if a word began there, which gives the way from it to the next word. Doubled five times,
-    the way leads 32 words on: only every 32nd word is walked to one after another, the others are found side by side.
 
     Parameters
     ----------
@@ -149,58 +171,15 @@ def decode_from(bit_string: BitString, begin: int, code: CanonicalCode, count: i
         if unpack_bits(bit_string.data, begin + count)[begin:].any():
             raise StreamError("a stream of the only symbol is zero bits")
         return np.full(count, code.sorted_symbols[0]), begin + count
-    # The windows that begin with the same word are consecutive, and in the order of the words.
-    lengths = code.lengths[code.sorted_symbols].astype(np.int64)
-    length_at = np.repeat(lengths, 1 << (_WINDOW - lengths))
-    symbol_at = np.repeat(code.sorted_symbols, 1 << (_WINDOW - lengths))
-    data = np.frombuffer(bit_string.data + bytes(4), dtype=np.uint8)
-    symbols = np.empty(count, dtype=np.int64)
-    found, position = 0, begin
-    while found < count and position < bits:
-        first = position & ~7
-        windows = _windows(data[first >> 3 :][: _SEGMENT // 8 + 2])
-        starts, end = _word_starts(length_at.take(windows), position - first, min(_SEGMENT, bits - first))
-        if starts.size > count - found:
-            end = int(starts[count - found])
-            starts = starts[: count - found]
-        symbols[found : found + starts.size] = symbol_at.take(windows.take(starts))
-        found += starts.size
-        position = first + end
-    if found != count or position > bits:
+    table = WindowTable.of(code, whole=count >= _MANY)
+    parts, position, missing = [np.empty(0, dtype=np.uint16)], begin, count
+    while missing > 0 and position < bits:
+        stop = min(bits, position + min(_SEGMENT, missing * code.max_length))
+        windows, position = table.cut(bit_string.data, position, stop, missing)
+        parts.append(table.symbols.take(windows, axis=0)[table.holds.take(windows, axis=0)])
+        missing -= parts[-1].size
+    symbols = np.concatenate(parts)[:count]
+    end = begin + int(code.lengths.take(symbols).sum(dtype=np.int64))
+    if missing > 0 or end > bits:
         raise StreamError(f"the bits end before {count} symbols")
-    return symbols, position
-
-
-def _windows(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """The 16 bits from each bit of the data on, except for its last two bytes."""
-    wide = data.astype(np.int64)
-    three_bytes = wide[:-2] << 16 | wide[1:-1] << 8 | wide[2:]
-    windows = np.empty((three_bytes.size, 8), dtype=np.int64)
-    for bit in range(8):
-        np.right_shift(three_bytes, 8 - bit, out=windows[:, bit])
-    windows &= (1 << _WINDOW) - 1
-    return windows.ravel()
-
-
-def _word_starts(lengths: npt.NDArray[np.int64], first: int, end: int) -> tuple[npt.NDArray[np.int64], int]:
-    """Where words begin from `first` on and before `end`, and where the last of them ends.
-
-    `lengths` holds the length of the word that would begin at each position.
-    """
-    onward = np.arange(end + _WINDOW)
-    onward[:end] += lengths[:end]
-    far = onward
-    for _ in range(_DOUBLINGS):
-        far = far.take(far, mode="clip")
-    walk, every = far.data, []
-    position = first
-    while position < end:
-        every.append(position)
-        position = walk[position]
-    starts = np.empty((len(every), 1 << _DOUBLINGS), dtype=np.int64)
-    starts[:, 0] = every
-    for column in range(1, 1 << _DOUBLINGS):
-        onward.take(starts[:, column - 1], mode="clip", out=starts[:, column])
-    flat = starts.ravel()
-    # Only the last steps can leave the segment: there they stay where they are.
-    return flat[: np.searchsorted(flat, end)], position
+    return symbols.astype(np.int64), end

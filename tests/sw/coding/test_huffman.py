@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from karui.sw.coding import huffman
+from karui.sw.coding import huffman, huffman_windows
 from karui.sw.coding.canonical_code import CanonicalCode
-from karui.sw.coding.huffman import BitString, StreamError, decode, encode
+from karui.sw.coding.huffman import BitString, StreamError, decode, decode_from, encode
+from karui.sw.numerics import pack_bits
 
 
 @st.composite
@@ -47,12 +48,53 @@ def test_words_of_a_memory_read_from_their_most_significant_bit(stream, width):
     assert len(words) - string.bits < width
 
 
-@pytest.mark.parametrize("length", [1, 3, 8, 13, 15])
-def test_streams_of_many_segments(length):
-    alphabet = 1 << length
-    code = CanonicalCode.from_counts(np.ones(alphabet, dtype=np.int64))
-    symbols = np.random.default_rng(length).integers(0, alphabet, 3 * huffman._SEGMENT // length + 7)
+@pytest.fixture
+def short_segments(monkeypatch):
+    """Limits so low that short streams, too, go the ways of long ones."""
+    monkeypatch.setattr(huffman, "_MANY", 50)
+    monkeypatch.setattr(huffman, "_SEGMENT", 3000)
+    monkeypatch.setattr(huffman_windows, "_FEW", 50)
+    monkeypatch.setattr(huffman_windows, "_CHUNK", 200)
+    monkeypatch.setattr(huffman_windows, "_WARM_UP", 60)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(stream=streams())
+def test_streams_of_many_segments_and_chunks(stream, short_segments):
+    symbols, code = stream
+    string = encode(symbols, code)
+    words = "".join(format(code.codes[symbol], f"0{code.lengths[symbol]}b") for symbol in symbols)
+    assert bits_of(string)[: string.bits] == words
+    assert np.array_equal(decode(string, code, symbols.size), symbols)
+
+
+@pytest.mark.parametrize("length", range(1, 16))
+def test_words_of_one_length(length):
+    """They never find their boundaries again: chunks must begin at them."""
+    code = CanonicalCode.from_counts(np.ones(1 << length, dtype=np.int64))
+    symbols = np.random.default_rng(length).integers(0, 1 << length, 20_000)
     assert np.array_equal(decode(encode(symbols, code), code, symbols.size), symbols)
+
+
+def test_words_that_hardly_ever_find_their_boundaries_again():
+    """250 words of 8 bits but for 6 of 7: the last chunks are gone through one after another."""
+    code = CanonicalCode.from_counts(np.ones(250, dtype=np.int64))
+    symbols = np.random.default_rng(1).integers(0, 250, 100_000)
+    assert np.array_equal(decode(encode(symbols, code), code, symbols.size), symbols)
+
+
+@given(streams(), streams(), st.integers(0, 40))
+def test_streams_amid_other_bits(first, second, lead):
+    symbols, code = first
+    strings = [encode(*first), encode(*second)]
+    text = "1" * lead + "".join(bits_of(string)[: string.bits] for string in strings)
+    joined = BitString(data=pack_bits(np.array([bit == "1" for bit in text])), bits=len(text))
+    found, end = decode_from(joined, lead, code, symbols.size)
+    assert end == lead + strings[0].bits
+    assert np.array_equal(found, symbols)
+    found, end = decode_from(joined, end, second[1], second[0].size)
+    assert end == len(text)
+    assert np.array_equal(found, second[0])
 
 
 def test_symbols_without_a_word():
