@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 
@@ -18,7 +17,6 @@ from karui.hw.folding import Folding, check
 from karui.hw.fork import Fork
 from karui.hw.manifest import CycleRange, Predicted, StreamPort
 from karui.hw.stages import Stage, stages
-from karui.hw.timing import Cycles
 from karui.hw.width_converter import WidthConverter
 from karui.sw.ir import Graph, Tensor
 
@@ -79,14 +77,13 @@ class Accelerator:
     def axi_input(self) -> AxiStreamInputConfig:
         """The input end, with room for the error flags of all frames that are under way at full rate."""
         lanes = self.dataflow.input_lanes
-        crossing = self._crossing(np.arange(self.input.elements // lanes))
         return AxiStreamInputConfig(
             element=self.input.number_format,
             elements=self.input.elements,
             lanes=lanes,
             # Every engine holds a frame in work and one in wait at the most, unless frames are shorter than pipelines.
             frames_in_flight=max(
-                2 * len(self.engines) + 2, -(-crossing // self.dataflow.interval) + _FRAMES_AT_THE_ENDS
+                2 * len(self.engines) + 2, -(-(self.latency - 2) // self.dataflow.interval) + _FRAMES_AT_THE_ENDS
             ),
         )
 
@@ -103,19 +100,8 @@ class Accelerator:
 
     @cached_property
     def latency(self) -> int:
-        """Predicted cycles from a frame's first input beat to its last output beat, the pipeline empty before.
-
-        One case is not predicted: a frame whose last rows no window reads (a stride beyond the kernel can leave some).
-        Its last output waits for the frame's error flag, hence for the end of the input, which engines further on hold
-        up; the latency measured is then longer, at most by the time that those rows take.
-        """
-        offers = self.axi_input.schedule(np.zeros(self.axi_input.beats, dtype=np.int64)).departures
-        return self._crossing(offers) + 1
-
-    def _crossing(self, offers: Cycles) -> int:
-        """Cycle in which a frame's last beat is at the output end, from those in which its beats leave the input's."""
-        run = self.dataflow.run(offers, self.dataflow.fifos)
-        return int(run.departures[self.dataflow.output][-1])
+        """Predicted cycles from a frame's first input beat to its last output beat, the pipeline empty before."""
+        return self.dataflow.crossing() + 1
 
     @property
     def predicted(self) -> Predicted:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.skid_buffer import SkidBuffer
 from karui.hw.stream import lanes_of
-from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
+from karui.hw.timing import require_divisor
 from karui.sw.numerics import NumberFormat
 
 
@@ -51,28 +49,6 @@ class ForkConfig:
     def interval(self) -> int:
         """Cycles a frame."""
         return self.elements // self.lanes
-
-    def schedule(self, arrivals: Cycles, readers: Sequence[Callable[[Cycles], Cycles]]) -> Schedule:
-        """Cycles of each beat; see `Schedule`. Departures are the cycles in which a beat is first offered to all.
-
-        Parameters
-        ----------
-        arrivals : ndarray of int64
-            Cycle in which each beat is first valid at `i`.
-        readers : sequence of callable
-            For each reader, from the cycles in which beats are offered to those in which it takes them.
-        """
-        offers = consecutive(arrivals) + 1
-        while True:
-            taken = np.maximum.reduce([reader(offers) for reader in readers])
-            # Offers only ever grow from one round to the next, so this ends at the earliest ones that are possible.
-            later = offers.copy()
-            later[1:] = np.maximum(later[1:], taken[:-1] + 1)
-            if np.array_equal(later, offers):
-                break
-            offers = later
-        room = np.concatenate((arrivals[:2], taken[:-2] + 1))[: len(arrivals)]
-        return Schedule(accepted=consecutive(np.maximum(arrivals, room)), departures=offers)
 
 
 class Fork(wiring.Component):

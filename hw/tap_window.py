@@ -94,14 +94,19 @@ class TapWindowConfig(WindowsConfig):
         """Cycles that a row of windows takes once its rows are there."""
         return self.row_words if self.taps == "column" else self.row_columns * self.pixel_beats
 
-    def word_steps(self, arrivals: Cycles) -> tuple[Cycles, Cycles]:
-        """The cycle in which each beat is accepted, and the step that completes each word, never held back."""
-        accepted, starts = self.row_starts(arrivals)
-        steps = np.arange(self.row_steps)
+    @property
+    def completing_steps(self) -> Cycles:
+        """The steps of a row of windows that complete a word."""
+        steps: Cycles = np.arange(self.row_steps)
         if self.taps == "window":
             column = steps // self.pixel_beats - self.lead_columns
             steps = steps[(column >= 0) & (column % self.stride[1] == 0)]
-        return accepted, (starts[:, None] + steps).reshape(-1)
+        return steps
+
+    def word_steps(self, arrivals: Cycles) -> tuple[Cycles, Cycles]:
+        """The cycle in which each beat is accepted, and the step that completes each word, never held back."""
+        accepted, starts = self.row_starts(arrivals)
+        return accepted, (starts[:, None] + self.completing_steps).reshape(-1)
 
 
 class TapWindow(wiring.Component):

@@ -138,7 +138,6 @@ def test_blocks_are_bit_exact_and_as_fast_as_predicted(
 ) -> None:
     graph = block()
     accelerator = Accelerator(graph=graph, folding=fold_for_interval(stages(graph), interval))
-    assert accelerator.dataflow.late_streams() == []
     write_design(accelerator, tmp_path)
     tensor = graph.inputs[graph.input_name]
     low, high = tensor.number_format.minimum, tensor.number_format.maximum

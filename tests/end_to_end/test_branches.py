@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from karui.hw.accelerator import Accelerator
+from karui.hw.deep_fifo import LEAST_DEPTH
 from karui.hw.design_folder import write_design
 from karui.hw.folding import fold_for_interval
 from karui.hw.stages import stages
@@ -137,23 +138,55 @@ def test_branches_are_bit_exact_and_as_fast_as_predicted(
             assert measured == (accelerator.predicted.initiation_interval, accelerator.predicted.latency)
 
 
-def play_with_depth(network: Callable[[], Graph], interval: int, folder: Path, share: float) -> RegressionResult:
-    """Play a network whose deepest FIFO holds only a share of its words."""
+def play_with_depth(
+    network: Callable[[], Graph], interval: int, folder: Path, stage: str, port: int, depth: int
+) -> RegressionResult:
+    """Play a network one of whose FIFOs has another depth."""
     graph = network()
     accelerator = Accelerator(graph=graph, folding=fold_for_interval(stages(graph), interval))
     fifos = accelerator.dataflow.fifos
-    deepest = max(fifos, key=lambda link: fifos[link].depth)
     _ = accelerator.latency
-    fifos[deepest] = replace(fifos[deepest], depth=int(share * fifos[deepest].depth))
+    link = accelerator.dataflow.inputs[stage][port]
+    fifos[link] = replace(fifos[link], depth=depth)
     write_design(accelerator, folder)
     return run_regression(folder, *frames_of(graph))
 
 
-@pytest.mark.parametrize(("network", "interval"), [case for case in CASES if case[0] is not tapped])
-def test_a_fifo_a_fifth_shallower_is_too_slow(network: Callable[[], Graph], interval: int, tmp_path: Path) -> None:
+# Each FIFO of each network, but for those that already have the least depth that passes a word a cycle.
+DEPTHS = [
+    (residual, 1500, {"sum": [352, LEAST_DEPTH]}),
+    (strided, 3000, {"sum": [121, LEAST_DEPTH]}),
+    (inception, 1700, {"all": [188, LEAST_DEPTH, LEAST_DEPTH, 92]}),
+    (shuffled, 1200, {"both": [116, LEAST_DEPTH]}),
+    (tapped, 1000, {"inner": [50, LEAST_DEPTH], "outer": [98, LEAST_DEPTH]}),
+    (vectors, 2, {"sum": [21, LEAST_DEPTH]}),
+]
+WORDS_LESS = [
+    (network, interval, stage, port, depth - 1)
+    for network, interval, joins in DEPTHS
+    for stage, depths in joins.items()
+    for port, depth in enumerate(depths)
+    if depth > LEAST_DEPTH
+]
+
+
+@pytest.mark.parametrize(("network", "interval", "joins"), DEPTHS)
+def test_fifos_are_as_deep_as_measured_to_be_needed(
+    network: Callable[[], Graph], interval: int, joins: dict[str, list[int]]
+) -> None:
+    graph = network()
+    flow = Accelerator(graph=graph, folding=fold_for_interval(stages(graph), interval)).dataflow
+    assert {stage: [flow.fifos[link].depth for link in flow.inputs[stage]] for stage in joins} == joins
+    assert len(flow.fifos) == sum(map(len, joins.values()))
+
+
+@pytest.mark.parametrize(("network", "interval", "stage", "port", "depth"), WORDS_LESS)
+def test_a_fifo_one_word_shallower_is_too_slow(
+    network: Callable[[], Graph], interval: int, stage: str, port: int, depth: int, tmp_path: Path
+) -> None:
     graph = network()
     accelerator = Accelerator(graph=graph, folding=fold_for_interval(stages(graph), interval))
-    result = play_with_depth(network, interval, tmp_path, 0.8)
+    result = play_with_depth(network, interval, tmp_path, stage, port, depth)
     if result.initiation_interval is None:
         assert "stalled" in result.failure()
     else:
@@ -161,7 +194,7 @@ def test_a_fifo_a_fifth_shallower_is_too_slow(network: Callable[[], Graph], inte
 
 
 def test_a_fifo_far_too_shallow_is_a_deadlock_that_the_watchdog_names(tmp_path: Path) -> None:
-    result = play_with_depth(residual, 1500, tmp_path, 0.3)
+    result = play_with_depth(residual, 1500, tmp_path, "sum", 0, 105)
     assert not result.passed
     assert "stalled: s_axis refuses beat" in result.failure()
     assert "m_axis does not give beat 0 of frame 0" in result.failure()
