@@ -18,6 +18,7 @@ HEADER, GAPS, FILLERS, CODES = "header", "gaps", "fillers", "codes"
 _BLOCK_BITS = 3
 _LARGEST_BLOCK_ALPHABET = 1 << 12
 _WIDTH_BITS = 4
+_COUNT_ORDER = 5
 _MOST_PRECISE = 12
 _ALPHABETS_TRIED = 3
 # About what a symbol takes in a code table.
@@ -104,7 +105,7 @@ def _read_blocks(reader: BitReader, count: int, alphabet: int) -> Integers:
 def _write_gaps(writer: BitWriter, row: Integers, largest: int) -> None:
     """Number of entries, gap width, leading bits, code table, words, raw bits; the codes of the non-zeros, less one."""
     if not row.any():
-        writer.varying(HEADER, 0)
+        writer.varying(HEADER, 0, _COUNT_ORDER)
         return
     best = None
     promised = _promised_gaps(row)
@@ -117,7 +118,7 @@ def _write_gaps(writer: BitWriter, row: Integers, largest: int) -> None:
             best = bits, alphabet, symbols, raw, widths, code
     assert best is not None
     _, alphabet, symbols, raw, widths, code = best
-    writer.varying(HEADER, symbols.size)
+    writer.varying(HEADER, symbols.size, _COUNT_ORDER)
     writer.number(HEADER, alphabet.gap_bits, _WIDTH_BITS)
     writer.number(HEADER, alphabet.precise, _WIDTH_BITS)
     write_code(writer, code)
@@ -150,7 +151,7 @@ def _information(symbols: Integers) -> float:
 
 
 def _read_gaps(reader: BitReader, length: int, largest: int) -> Integers:
-    count = reader.varying()
+    count = reader.varying(_COUNT_ORDER)
     if count > length:
         raise DamagedStream(f"{count} entries in a row of {length} weights")
     if count == 0:

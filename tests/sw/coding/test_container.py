@@ -169,7 +169,7 @@ def test_files_that_are_no_containers(tmp_path):
     with pytest.raises(ContainerError, match="no container of a compressed model"):
         read_container(b"PK\x03\x04 and more")
     data, _ = pack_container({}, [])
-    with pytest.raises(ContainerError, match="version 9, this reader knows 1"):
+    with pytest.raises(ContainerError, match="version 9, this reader knows 2"):
         read_container(data[:3] + b"\x09" + data[4:])
     with pytest.raises(ContainerError, match="goes on behind its last tensor"):
         read_container(sealed(data[:-4] + b"\x00"))

@@ -35,7 +35,7 @@ def file_of(*fields: tuple[int, int] | int, directory: bytes = DIRECTORY, deflat
             writer.number("", *field)
         else:
             writer.varying("", field)
-    return sealed(b"kru\x01" + writer.to_bytes() + bytes(16))
+    return sealed(b"kru\x02" + writer.to_bytes() + bytes(16))
 
 
 def golomb(value: int, order: int) -> tuple[int, int]:
@@ -71,12 +71,12 @@ NONSENSE = {
     "200 Rice codes of 0 low bits": file_of(*head((4, 4)), golomb(0, 0), (0, 1), golomb(200, 2), (2, 3), (0, 4)),
     "offsets of 9 bits": file_of(*head((4, 4)), golomb(0, 0), (0, 1), golomb(2, 2), (1, 3), (9, 4)),
     "40 integers of 8 bits in 1.. bits": file_of(*head((40,), shared=0), (0, 1), (0, 3)),
-    "17 entries in a row of 16 weights": file_of(*head((4, 4)), *BOOK_OF_TWO, GAPS, 17),
-    "1099511627776 entries in a row of 16 weights": file_of(*head((4, 4)), *BOOK_OF_TWO, GAPS, 1 << 40),
-    "1 to 3 leading bits of a gap, not 4": file_of(*head((4, 4)), *BOOK_OF_TWO, GAPS, 1, (3, 4), (4, 4)),
-    "at most 12 may be": file_of(*head((4, 4)), *BOOK_OF_TWO, GAPS, 1, (15, 4), (15, 4)),
+    "17 entries in a row of 16 weights": file_of(*head((4, 4)), *BOOK_OF_TWO, GAPS, golomb(17, 5)),
+    "1099511627776 entries in a row of 16 weights": file_of(*head((4, 4)), *BOOK_OF_TWO, GAPS, golomb(1 << 40, 5)),
+    "1 to 3 leading bits of a gap, not 4": file_of(*head((4, 4)), *BOOK_OF_TWO, GAPS, golomb(1, 5), (3, 4), (4, 4)),
+    "at most 12 may be": file_of(*head((4, 4)), *BOOK_OF_TWO, GAPS, golomb(1, 5), (15, 4), (15, 4)),
     "entries reach to weight 8 of a row of 4": file_of(
-        *head((1, 4)), *BOOK_OF_TWO, GAPS, 1, (3, 4), (3, 4), (1, 2), 8, 0, (0, 3), (1, 2), 0, 0
+        *head((1, 4)), *BOOK_OF_TWO, GAPS, golomb(1, 5), (3, 4), (3, 4), (1, 2), 8, 0, (0, 3), (1, 2), 0, 0
     ),
     "over-subscribed": file_of(*head((4, 4)), *BOOK_OF_TWO, BLOCKS, (0, 3), ALL, (0, 3), (1, 4), (1, 4)),
     "incomplete": file_of(*head((4, 4)), *BOOK_OF_TWO, BLOCKS, (0, 3), ALL, (0, 3), (1, 4), (15, 4)),
@@ -98,7 +98,7 @@ NONSENSE = {
     "directory: Exceeds the limit": file_of(directory=b"9" * 10_000),
     "directory: Error -3": file_of(directory=b"\xff\xff", deflated=1),
     "its deflated text does not end": file_of(directory=zlib.compress(b" " * (1 << 27), 9, -15), deflated=1),
-    "directory: the data end .* bits early": sealed(b"kru\x01" + b"\x00\x01" + b"\xff" * 4),
+    "directory: the data end .* bits early": sealed(b"kru\x02" + b"\x00\x01" + b"\xff" * 4),
 }
 
 
@@ -212,7 +212,7 @@ def test_any_bytes_behind_a_directory_are_read_or_refused(tail):
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_refused_or_read(tail):
-    read_or_refuse(sealed(b"kru\x01" + tail))
+    read_or_refuse(sealed(b"kru\x02" + tail))
 
 
 def test_mutated_files_take_bounded_memory():
