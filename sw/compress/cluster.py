@@ -8,6 +8,7 @@ weights (Gong et al. 2014).
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,35 +122,39 @@ def entropy_constrained(vectors: Reals, start: Clustering, *, rate: float, zero_
 
 
 def product_quantization(
-    matrix: Reals, *, vector: int, k: int, books: int, seed: int = 1
-) -> tuple[list[Clustering], Reals]:
+    matrix: Reals, cluster: Callable[[Reals], Clustering], *, vector: int, books: int
+) -> Clustering:
     """Cluster column slices of a matrix, each with a code book of its own.
 
     Parameters
     ----------
     matrix
         (rows, columns).
+    cluster
+        Clusters the vectors (n, d) of a slice; code 0 is the zero vector.
     vector
         Length d of the vectors along a row.
-    k
-        Vectors of each code book.
     books
         Slices of equal width, a multiple of d.
 
     Returns
     -------
-    list of Clustering, ndarray
-        One clustering a slice, and the matrix after clustering.
+    Clustering
+        Of all vectors, row by row; the code books follow one another behind the zero vector.
     """
     columns = matrix.shape[1]
     if columns % books or columns // books % vector:
         raise ValueError(
             f"books must split the {columns} columns into slices whose width {vector} divides, not into {books}"
         )
-    slices = np.split(matrix, books, axis=1)
-    clusterings = [k_means(part.reshape(-1, vector), k, seed=seed) for part in slices]
-    values = [clustering.values.reshape(part.shape) for clustering, part in zip(clusterings, slices, strict=True)]
-    return clusterings, np.concatenate(values, axis=1)
+    code_book, codes = [np.zeros((1, vector), dtype=np.float32)], []
+    entries = 1
+    for part in np.split(matrix, books, axis=1):
+        clustering = cluster(part.reshape(-1, vector))
+        codes.append(np.where(clustering.codes, clustering.codes + entries - 1, 0).reshape(len(matrix), -1))
+        code_book.append(clustering.code_book[1:])
+        entries += len(clustering.code_book) - 1
+    return Clustering(code_book=np.concatenate(code_book), codes=np.concatenate(codes, axis=1).ravel())
 
 
 def _spread(vectors: Reals, k: int, initialisation: Initialisation) -> Reals:

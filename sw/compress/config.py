@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from karui.sw.train.augment import AugmentConfig
+
 Initialisation = Literal["linear", "density", "k-means++"]
 BOOK_SIZES = range(1, 257)
 
@@ -109,6 +111,9 @@ class ShareConfig(PhaseConfig):
     vector
         Weights along a row that are clustered together; a layer whose rows it does not divide takes the largest
         power of two below it that does.
+    books
+        Slices of a layer's columns, a power of two, with a code book each (product quantization); fewer where they do
+        not divide the row's vectors.
     rate
         Price of a bit in the clustering, in units of the mean squared weight: 0 is k-means, more moves weights to
         values that are coded in fewer bits, zero among them.
@@ -117,6 +122,7 @@ class ShareConfig(PhaseConfig):
     codes: tuple[int, ...]
     initialisation: Initialisation = "linear"
     vector: int = 1
+    books: int = 1
     rate: float = 0.0
 
     def __post_init__(self) -> None:
@@ -125,6 +131,8 @@ class ShareConfig(PhaseConfig):
             raise ValueError(f"codes must be 1 to 256 values a layer, not {list(self.codes)}")
         if self.vector not in (1, 2, 4, 8, 16):
             raise ValueError(f"vector must be 1, 2, 4, 8 or 16 weights, not {self.vector}")
+        if self.books < 1 or self.books & (self.books - 1):
+            raise ValueError(f"books must be a power of two, not {self.books}")
         if self.rate < 0:
             raise ValueError(f"rate must not be negative, not {self.rate}")
 
@@ -157,9 +165,13 @@ class CompressConfig:
         Removal of neurons before them, where given.
     teacher
         Distillation from the dense network, where given.
+    augment
+        Distortion of the training images in these phases; that of [train] unless given. A network of few weights has
+        no capacity to spare for images that are further off than the test's.
     """
 
     prune: PruneConfig
     share: ShareConfig
     structure: StructureConfig | None = None
     teacher: TeacherConfig | None = None
+    augment: AugmentConfig | None = None

@@ -22,6 +22,7 @@ from karui.sw.coding.container import (
     pack_container,
     read_container,
 )
+from karui.sw.compress.share import power_of_two_divisor
 from karui.sw.compress.structure import LeNetConfig, weight_layers, widened
 from karui.sw.configuration import ConfigurationError
 from karui.sw.models.build import build_model, family_of
@@ -45,7 +46,9 @@ class PackedNetwork:
     config: LeNetConfig
 
 
-def pack_network(model: nn.Sequential, config: LeNetConfig, *, vector: int = 1) -> tuple[bytes, SizeAccount]:
+def pack_network(
+    model: nn.Sequential, config: LeNetConfig, *, vector: int = 1, books: int = 1
+) -> tuple[bytes, SizeAccount]:
     """Write a network whose weights are integers on one grid a layer.
 
     Parameters
@@ -56,6 +59,8 @@ def pack_network(model: nn.Sequential, config: LeNetConfig, *, vector: int = 1) 
         Configuration of the network that the file stands for.
     vector
         Weights along a row that one code stands for, where a layer's rows divide into them.
+    books
+        Slices of columns with a code book each, where they divide the rows' vectors.
 
     Returns
     -------
@@ -64,7 +69,7 @@ def pack_network(model: nn.Sequential, config: LeNetConfig, *, vector: int = 1) 
     """
     tensors: list[Tensor] = []
     for name, layer in weight_layers(widened(model, config)).items():
-        tensors += layer_tensors(name, layer, vector)
+        tensors += layer_tensors(name, layer, vector, books)
     return pack_container(_metadata(config), tensors)
 
 
@@ -95,31 +100,37 @@ def read_network(source: Path | bytes) -> PackedNetwork:
     return PackedNetwork(model=model.eval(), config=config)
 
 
-def layer_tensors(name: str, layer: QuantWeightLayer, vector: int = 1) -> list[Tensor]:
-    """A layer's weights as code book and codes, and its bias where it is not all zero."""
+def layer_tensors(name: str, layer: QuantWeightLayer, vector: int = 1, books: int = 1) -> list[Tensor]:
+    """A layer's weights as code book and codes, a tensor a slice of columns, and its bias where it is not all zero."""
     integers = layer.integer_weight().numpy()
     fraction = int(layer.weight_fraction()[0])
-    code_book, codes = shared_integers(integers, vector)
-    weights = SharedTensor(
-        name=name,
-        shape=integers.shape,
-        vector=code_book.shape[1],
-        code_book=code_book,
-        number_format=format_for_range(int(code_book.min(initial=0)), int(code_book.max(initial=0))),
-        fraction=fraction,
-        codes=codes,
-    )
+    row = int(integers[0].size)
+    vector = power_of_two_divisor(row, vector)
+    books = power_of_two_divisor(row // vector, books)
+    slices = [integers] if books == 1 else np.split(integers.reshape(len(integers), row), books, axis=1)
+    tensors: list[Tensor] = []
+    for index, part in enumerate(slices):
+        code_book, codes = shared_integers(part, vector)
+        weights = SharedTensor(
+            name=name if books == 1 else f"{name}.{index}",
+            shape=part.shape,
+            vector=vector,
+            code_book=code_book,
+            number_format=format_for_range(int(code_book.min(initial=0)), int(code_book.max(initial=0))),
+            fraction=fraction,
+            codes=codes,
+        )
+        tensors.append(weights)
     bias = layer.integer_bias().numpy()
-    if not bias.any():
-        return [weights]
-    bias_format = format_for_range(int(bias.min()), int(bias.max()))
-    return [weights, RawTensor(name=name + BIAS, values=bias, number_format=bias_format, fraction=fraction)]
+    if bias.any():
+        bias_format = format_for_range(int(bias.min()), int(bias.max()))
+        tensors.append(RawTensor(name=name + BIAS, values=bias, number_format=bias_format, fraction=fraction))
+    return tensors
 
 
 def shared_integers(integers: Integers, vector: int) -> tuple[Integers, Integers]:
     """Code book (k, d) of the vectors other than zero, in lexicographic order, and the code of each vector."""
-    row = int(integers[0].size)
-    vectors = integers.reshape(-1, min(vector, row & -row))
+    vectors = integers.reshape(-1, vector)
     live = vectors.any(axis=1)
     codes = np.zeros(len(vectors), dtype=np.int64)
     code_book, inverse = np.unique(vectors[live], axis=0, return_inverse=True)
@@ -128,20 +139,34 @@ def shared_integers(integers: Integers, vector: int) -> tuple[Integers, Integers
 
 
 def _fill(name: str, layer: QuantWeightLayer, tensors: dict[str, Tensor]) -> None:
-    weights, bias = tensors.pop(name, None), tensors.pop(name + BIAS, None)
+    bias = tensors.pop(name + BIAS, None)
     shape = tuple(layer.weight.shape)
-    if not isinstance(weights, SharedTensor) or tuple(weights.shape) != shape:
+    slices = _take_slices(name, tensors)
+    if sum(part.codes.size * part.vector for part in slices) != layer.weight.numel() or any(
+        part.shape[0] != shape[0] for part in slices
+    ):
         raise ContainerError(f"the file has no code book and codes of shape {list(shape)} for layer {name}")
-    if not -(1 << (BOOK_BITS - 1)) <= int(weights.values.min()) <= int(weights.values.max()) < 1 << (BOOK_BITS - 1):
+    limit = 1 << (BOOK_BITS - 1)
+    if not all(-limit <= part.code_book.min(initial=0) <= part.code_book.max(initial=0) < limit for part in slices):
         raise ContainerError(f"the code book of layer {name} does not fit {BOOK_BITS} bits")
+    columns = [part.values.reshape(shape[0], -1) * 2.0**-part.fraction for part in slices]
     assert layer.bias is not None
     with torch.no_grad():
-        layer.weight.copy_(torch.tensor(weights.values * 2.0**-weights.fraction))
+        layer.weight.copy_(torch.tensor(np.concatenate(columns, axis=1)).view(shape))
         layer.bias.zero_()
         if bias is not None:
             if not isinstance(bias, RawTensor) or bias.shape != (shape[0],):
                 raise ContainerError(f"the file has a bias of layer {name} that is not {shape[0]} plain integers")
             layer.bias.copy_(torch.tensor(bias.values * 2.0**-bias.fraction))
+
+
+def _take_slices(name: str, tensors: dict[str, Tensor]) -> list[SharedTensor]:
+    """A layer's weights, whole or in slices of columns."""
+    names = [name] if name in tensors else []
+    while f"{name}.{len(names)}" in tensors:
+        names.append(f"{name}.{len(names)}")
+    found = [tensors.pop(each) for each in names]
+    return [part for part in found if isinstance(part, SharedTensor)]
 
 
 def _metadata(config: LeNetConfig) -> dict[str, Any]:

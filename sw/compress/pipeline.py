@@ -218,13 +218,15 @@ def _train(
             epochs=config.epochs,
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
+            augment=run.compress.augment or training.augment,
             distillation=None
             if soft is None
             else DistillationConfig(epochs=training.epochs, weight=soft.weight, temperature=soft.temperature),
         )
     # All that determines a phase names its state, so that recipes which agree up to a phase share it.
     earlier = [getattr(run.compress, name) for name in PHASES[1 : PHASES.index(phase) + 1]]
-    shared = (run.recipe.data.name, network, run.recipe.train, run.compress.teacher if earlier else None, earlier)
+    common = [run.compress.teacher, run.compress.augment] if earlier else None
+    shared = (run.recipe.data.name, network, run.recipe.train, common, earlier)
     train(
         pooled_first(model),
         *tensors(run.dataset.train_images, run.dataset.train_labels),

@@ -66,7 +66,9 @@ def compress_recipe(
     dataset = load_data(recipe, data_dir)
     run = CompressionRun(recipe=recipe, compress=config, dataset=dataset, state_dir=state_dir, on_epoch=on_epoch)
     stages = tuple(compress(run))
-    data, account = pack_network(stages[-1].model, run.model_config, vector=config.share.vector)
+    data, account = pack_network(
+        stages[-1].model, run.model_config, vector=config.share.vector, books=config.share.books
+    )
     accuracy = held_out_accuracy(read_network(data).model, dataset)
     metadata = {
         "recipe": recipe.name,

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from karui.sw.compress.cluster import Clustering, Reals, entropy_constrained, k_means
+from karui.sw.compress.cluster import Clustering, Reals, entropy_constrained, k_means, product_quantization
 from karui.sw.compress.config import ShareConfig
 from karui.sw.nn.quant_weight import QuantWeightLayer, quant_weight_layers
+from karui.sw.nn.straight_through import round_identity
+from karui.sw.nn.weight_quantizer import power_of_two, quantize_weight, quantized_weight
 
 
 class CodeBook(nn.Module):
@@ -22,6 +24,8 @@ class CodeBook(nn.Module):
         For each vector of the weight, flattened, an entry of the code book; 0 is the zero vector, which stays zero.
     shape
         Of the weight.
+    bits
+        Width of the integers that the code book is rounded to, straight through; None for real values.
 
     Notes
     -----
@@ -30,19 +34,42 @@ class CodeBook(nn.Module):
 
     codes: Tensor
 
-    def __init__(self, codes: Tensor, shape: tuple[int, ...]) -> None:
+    def __init__(self, codes: Tensor, shape: tuple[int, ...], *, bits: int | None) -> None:
         super().__init__()
         self.register_buffer("codes", codes)
         self.shape = shape
+        self.bits = bits
 
     def forward(self, code_book: Tensor) -> Tensor:
+        if self.bits is not None:
+            code_book = quantized_weight(code_book, self.bits, per_channel=False)
         entries = torch.cat([code_book.new_zeros(1, code_book.shape[1]), code_book])
         return functional.embedding(self.codes, entries).view(self.shape)
 
 
+class CodeBookGrid(nn.Module):
+    """Parametrization of a bias: it is rounded to the grid of the integers of its layer's code book.
+
+    Parameters
+    ----------
+    layer
+        Whose weight has a `CodeBook` of integers.
+    """
+
+    def __init__(self, layer: QuantWeightLayer, bits: int) -> None:
+        super().__init__()
+        # In a tuple, so that the layer is not a module of its own parametrization.
+        self.layer = (layer,)
+        self.bits = bits
+
+    def forward(self, bias: Tensor) -> Tensor:
+        fraction = quantize_weight(_code_book(self.layer[0]).detach(), self.bits, per_channel=False)[1]
+        return round_identity(bias * power_of_two(fraction)) * power_of_two(-fraction)
+
+
 @torch.no_grad()
 def share(layer: QuantWeightLayer, code_book: Tensor, codes: Tensor) -> None:
-    """Put a code book behind a layer's weight.
+    """Put a code book behind a layer's weight; it is the code book that is quantized until `own_weights`.
 
     Parameters
     ----------
@@ -53,9 +80,12 @@ def share(layer: QuantWeightLayer, code_book: Tensor, codes: Tensor) -> None:
     codes
         Of the weight's vectors, in the order of its memory; 0 for zero.
     """
-    shape = tuple(layer.weight.shape)
+    shape, bits = tuple(layer.weight.shape), layer.weight_bits
     layer.weight = nn.Parameter(code_book.clone())
-    parametrize.register_parametrization(layer, "weight", CodeBook(codes, shape), unsafe=True)
+    parametrize.register_parametrization(layer, "weight", CodeBook(codes, shape, bits=bits), unsafe=True)
+    if bits is not None and layer.bias is not None:
+        parametrize.register_parametrization(layer, "bias", CodeBookGrid(layer, bits))
+    layer.weight_bits = None
 
 
 def share_by_clustering(model: nn.Module, config: ShareConfig, *, seed: int) -> None:
@@ -74,25 +104,45 @@ def share_by_clustering(model: nn.Module, config: ShareConfig, *, seed: int) -> 
 
 def cluster_weights(weight: Reals, k: int, config: ShareConfig, *, seed: int) -> Clustering:
     """Cluster a layer's vectors other than zero; code 0 of the result is the zero vector."""
-    vectors = weight.reshape(-1, vector_length(weight, config.vector)).astype(np.float32)
-    live = vectors[vectors.any(axis=1)]
-    if not len(live):
+    rows = weight.reshape(len(weight), -1).astype(np.float32)
+    length = power_of_two_divisor(rows.shape[1], config.vector)
+    books = power_of_two_divisor(rows.shape[1] // length, config.books)
+    if not rows.any():
         raise ValueError("a layer has no weight left to share; keep more of it")
-    start = k_means(live, k, initialisation=config.initialisation, seed=seed)
-    return entropy_constrained(vectors, start, rate=config.rate)
+
+    def cluster(vectors: Reals) -> Clustering:
+        live = vectors[vectors.any(axis=1)]
+        if not len(live):
+            zero = np.zeros((1, vectors.shape[1]), dtype=np.float32)
+            return Clustering(code_book=zero, codes=np.zeros(len(vectors), dtype=np.int64))
+        start = k_means(live, k, initialisation=config.initialisation, seed=seed)
+        return entropy_constrained(vectors, start, rate=config.rate)
+
+    return product_quantization(rows, cluster, vector=length, books=books)
 
 
-def vector_length(weight: Reals, wanted: int) -> int:
-    """Return the largest power of two up to `wanted` that divides a row of the weight."""
-    row = int(weight[0].size)
-    return min(wanted, row & -row)
+def power_of_two_divisor(number: int, most: int) -> int:
+    """Return the largest power of two up to `most`, itself one, that divides a number."""
+    return min(most, number & -number)
 
 
 def own_weights(model: nn.Module) -> None:
-    """Make the shared values the layers' own weights again."""
+    """Make the shared values the layers' own weights again, which lie on a grid of their width already."""
     for layer in quant_weight_layers(model):
-        if parametrize.is_parametrized(layer, "weight"):
-            weight = layer.weight.detach().clone()
-            # The original is a code book, of another shape than the weight.
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
-            layer.weight = nn.Parameter(weight)
+        if not parametrize.is_parametrized(layer, "weight"):
+            continue
+        weight = layer.weight.detach().clone()
+        (book,) = layer.parametrizations.weight  # type: ignore[union-attr, misc]
+        assert isinstance(book, CodeBook)
+        layer.weight_bits = book.bits
+        if parametrize.is_parametrized(layer, "bias"):
+            parametrize.remove_parametrizations(layer, "bias", leave_parametrized=True)
+        # The original is a code book, of another shape than the weight.
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+        layer.weight = nn.Parameter(weight)
+
+
+def _code_book(layer: QuantWeightLayer) -> Tensor:
+    original = layer.parametrizations.weight.original  # type: ignore[union-attr]
+    assert isinstance(original, Tensor)
+    return original

@@ -85,15 +85,21 @@ def test_without_a_zero_code_every_vector_has_a_value() -> None:
 
 def test_product_quantization_clusters_each_slice_by_itself() -> None:
     matrix = RANDOM.normal(size=(64, 24)).astype(np.float32)
-    clusterings, values = product_quantization(matrix, vector=4, k=8, books=3)
-    assert len(clusterings) == 3
-    for index, clustering in enumerate(clusterings):
+    matrix[:8, :8] = 0
+
+    def cluster(vectors: np.ndarray) -> Clustering:
+        return entropy_constrained(vectors, k_means(vectors[vectors.any(axis=1)], 8), rate=0.0)
+
+    joined = product_quantization(matrix, cluster, vector=4, books=3)
+    assert joined.code_book.shape == (1 + 3 * 8, 4)
+    values = joined.values.reshape(64, 24)
+    assert not values[:8, :8].any()
+    for index in range(3):
         columns = slice(8 * index, 8 * (index + 1))
-        alone = k_means(matrix[:, columns].reshape(-1, 4), 8)
-        assert np.array_equal(clustering.codes, alone.codes)
+        alone = cluster(matrix[:, columns].reshape(-1, 4))
         assert np.array_equal(values[:, columns], alone.values.reshape(64, 8))
     with pytest.raises(ValueError, match="books must split the 24 columns into slices whose width 4 divides, not into"):
-        product_quantization(matrix, vector=4, k=8, books=4)
+        product_quantization(matrix, cluster, vector=4, books=4)
 
 
 def test_wrong_arguments() -> None:

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from karui.sw.coding.container import ContainerError, RawTensor, SharedTensor, pack_container, read_container
+from karui.sw.coding.container import (
+    LARGEST_MODEL,
+    ContainerError,
+    RawTensor,
+    SharedTensor,
+    pack_container,
+    read_container,
+)
 from karui.sw.compress.packed_network import pack_network, read_network
 from karui.sw.compress.pipeline import fix_integers, without_dead_neurons
 from karui.sw.compress.structure import weight_layers, widened
@@ -38,10 +45,10 @@ def sparse_network(vector: int = 1) -> nn.Sequential:
     return model.eval()
 
 
-@pytest.mark.parametrize("vector", [1, 4])
-def test_a_network_comes_back_as_it_was(vector: int) -> None:
+@pytest.mark.parametrize(("vector", "books"), [(1, 1), (4, 1), (2, 4)])
+def test_a_network_comes_back_as_it_was(vector: int, books: int) -> None:
     model = sparse_network(vector)
-    data, account = pack_network(model, CONFIG, vector=vector)
+    data, account = pack_network(model, CONFIG, vector=vector, books=books)
     assert account.total == 8 * len(data)
     packed = read_network(data)
     assert packed.config == CONFIG
@@ -84,7 +91,11 @@ def test_files_that_hold_no_network_are_refused() -> None:
         ({"family": "mobilenet", "bits": 8}, container.tensors, "family mobilenet has no packed form"),
         ({**container.metadata, "bits": "8"}, container.tensors, "bits must be a number of bits, not '8'"),
         ({**container.metadata, "bits": 99}, container.tensors, "activation_bits must be 2 to 8"),
-        ({**container.metadata, "hidden": 10**7}, container.tensors, "a network of 1.* parameters, over 16777216"),
+        (
+            {**container.metadata, "hidden": 10**7},
+            container.tensors,
+            f"a network of 1.* parameters, over {LARGEST_MODEL}",
+        ),
         ({**container.metadata, "hidden": 41}, container.tensors, r"no code book and codes of shape \[41, 128\]"),
         (container.metadata, container.tensors[1:], "no code book and codes of shape .* for layer conv1"),
         (

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from karui.sw.compress.config import ShareConfig
-from karui.sw.compress.share import cluster_weights, own_weights, share, share_by_clustering, vector_length
-from karui.sw.nn.quant_conv import QuantConv2d
+from karui.sw.compress.share import cluster_weights, own_weights, power_of_two_divisor, share, share_by_clustering
 from karui.sw.nn.quant_linear import QuantLinear
 
 
@@ -58,10 +57,33 @@ def test_training_keeps_zeros_and_the_number_of_values(vector: int) -> None:
     assert "weight" in dict(model[0].named_parameters())
 
 
+def test_code_book_and_bias_are_integers_on_one_grid_in_training_and_after_it() -> None:
+    torch.manual_seed(1)
+    layer = QuantLinear(16, 12, weight_bits=4, per_channel=False)
+    assert layer.bias is not None
+    with torch.no_grad():
+        layer.bias.uniform_(-1, 1)
+    model = nn.Sequential(layer)
+    share_by_clustering(model, config(codes=(5,)), seed=1)
+    inputs = torch.randn(4, 16)
+    outputs = model(inputs).detach()
+    weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    assert layer.parametrizations.weight.original.requires_grad  # type: ignore[union-attr]
+    own_weights(model)
+    assert layer.weight_bits == 4
+    step = 2.0 ** -float(layer.weight_fraction())
+    assert torch.equal(layer.integer_weight() * step, weight)
+    assert torch.equal(layer.integer_bias() * step, bias)
+    assert int(layer.integer_weight().abs().max()) <= 8
+    assert torch.equal(model(inputs), outputs)
+
+
 def test_rows_that_a_vector_does_not_divide_take_shorter_ones() -> None:
-    kernel, matrix = (layer.weight.detach().numpy() for layer in (QuantConv2d(3, 8, 5), QuantLinear(12, 8)))
-    assert [vector_length(kernel, wanted) for wanted in (1, 2, 16)] == [1, 1, 1]
-    assert [vector_length(matrix, wanted) for wanted in (1, 2, 16)] == [1, 2, 4]
+    assert [power_of_two_divisor(25, most) for most in (1, 2, 16)] == [1, 1, 1]
+    assert [power_of_two_divisor(12, most) for most in (1, 2, 16)] == [1, 2, 4]
+    weight = QuantLinear(12, 8).weight.detach().numpy()
+    assert cluster_weights(weight, 3, config(vector=16), seed=1).code_book.shape == (4, 4)
+    assert len(cluster_weights(weight, 3, config(vector=2, books=2), seed=1).code_book) == 7
 
 
 def test_clusters_are_those_of_the_weights_that_are_left() -> None:
