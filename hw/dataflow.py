@@ -245,7 +245,12 @@ class Dataflow:
     @cached_property
     def fifos(self) -> dict[Link, DeepFifoConfig]:
         """The FIFO at each input of each join."""
-        return self._fifos(self._fifo_depths.least()) if self.transfers.queues else {}
+        return self._fifos(self._fifo_depths.least()) if self.joins else {}
+
+    @property
+    def joins(self) -> bool:
+        """Whether any stage joins streams."""
+        return any(link.joins for links in self.links.values() for link in links)
 
     def _fifos(self, depths: Sequence[int]) -> dict[Link, DeepFifoConfig]:
         return {
@@ -258,7 +263,7 @@ class Dataflow:
         """Estimated cells of forks and FIFOs."""
         forks = (Resources(luts=9 + fork.lanes * fork.element.bits) for fork in self.forks.values())
         # Depths that are enough are found in a tenth of the time that the least ones take.
-        fifos = self._fifos(self._fifo_depths.enough()) if self.transfers.queues else {}
+        fifos = self._fifos(self._fifo_depths.enough()) if self.joins else {}
         return sum((*forks, *map(fifo_cost, fifos.values())), start=Resources())
 
 
