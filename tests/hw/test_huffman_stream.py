@@ -40,6 +40,17 @@ def test_yields_a_word_whenever_the_consumer_is_ready(sink, slots, lanes):
         assert run.departures[1:].tolist() == (run.taken[:-1] + 1).tolist()
 
 
+@pytest.mark.parametrize("slots", [6, 7, 8, 13])
+def test_no_pause_is_followed_by_one_of_the_decoder(slots):
+    config = _stream(_symbols(slots * 20, 256, slots), slots=slots)
+    # Long enough to empty a full queue, after pauses of every length: rounds begin in every phase of the output.
+    burst = 2 * config.queue.depth
+    pauses = np.arange(2 * slots)
+    takes = config.latency + np.arange(burst * pauses.size) + np.repeat(np.cumsum(pauses), burst)
+    _, outputs = run_streams(HuffmanStream(config), {}, {"o": takes.size}, takes={"o": takes}, settle=1)
+    assert outputs["o"].taken.tolist() == takes.tolist()
+
+
 def _decoded_wrong(folder: Path, expected: np.ndarray, back_pressure: BackPressure) -> str:
     frames = len(expected)
     result = run_regression(folder, np.zeros((frames, 1), np.int64), expected, back_pressure=back_pressure)
