@@ -100,13 +100,9 @@ class ColumnMatrixVectorConfig:
         used = vectors != 0
         beats = used.reshape(len(vectors), -1, self.simd).sum(axis=2)
         counts = np.stack([element.counts for element in self.elements])
-        return np.maximum.reduce(
-            [
-                np.maximum(beats, 1).sum(axis=1) + 1,
-                (used.astype(np.int64) @ counts.T).max(axis=1) + 1,
-                np.full(len(vectors), len(self.weights) // self.pe),
-            ]
-        )
+        sent = np.maximum(beats, 1).sum(axis=1) + 1
+        multiplied = (used.astype(np.int64) @ counts.T).max(axis=1) + 1
+        return np.asarray(np.maximum(np.maximum(sent, multiplied), len(self.weights) // self.pe), dtype=np.int64)
 
 
 class ColumnMatrixVector(wiring.Component):

@@ -69,7 +69,7 @@ class ColumnPeConfig:
     @cached_property
     def counts(self) -> npt.NDArray[np.int64]:
         """Non-zero weights of each column."""
-        return np.count_nonzero(self.weights, axis=0).astype(np.int64)
+        return np.asarray(np.count_nonzero(self.weights, axis=0), dtype=np.int64)
 
     @property
     def count_bits(self) -> int:

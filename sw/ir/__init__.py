@@ -21,7 +21,7 @@ from karui.sw.ir.ops import (
     Threshold,
 )
 from karui.sw.ir.serialize import load_graph, save_graph
-from karui.sw.ir.storage import Huffman, Raw, Shared, Sparse, Storage
+from karui.sw.ir.storage import RAW, Huffman, Raw, Shared, Sparse, Storage
 from karui.sw.ir.tensor import GraphError, Tensor
 from karui.sw.ir.verify import verify
 
@@ -42,6 +42,7 @@ __all__ = [
     "MaxPool",
     "Node",
     "Op",
+    "RAW",
     "Raw",
     "Requantize",
     "Shared",
