@@ -13,11 +13,13 @@ from typing import Any
 from torch import nn
 
 from karui.flows.build_folder import BuildFolder
+from karui.flows.compression_plot import plot
 from karui.flows.recipe import PACKED_SUFFIX, Recipe
 from karui.flows.settings import Settings
 from karui.sw.compress.config import CompressConfig
 from karui.sw.compress.packed_network import read_network
 from karui.sw.compress.run import compress_recipe
+from karui.sw.compress.structure import weight_layers
 from karui.sw.train.checkpoint import load_checkpoint
 from karui.sw.train.data import load_data
 from karui.sw.train.evaluate import held_out_accuracy
@@ -147,6 +149,14 @@ def _compress(
     unfinished = target.with_name(target.name + ".unfinished")
     unfinished.write_bytes(compressed.data)
     unfinished.replace(target)
+    plot(
+        f"{recipe.name}: {100 * (1 - compressed.accuracy):.2f} % error, {len(compressed.data):,} bytes",
+        target,
+        target.with_suffix(".svg"),
+        before={
+            name: layer.weight.detach().numpy() for name, layer in weight_layers(compressed.stages[0].model).items()
+        },
+    )
     return compressed.metadata
 
 

@@ -58,6 +58,7 @@ def test_train_packs_a_network_that_lowers_to_compressed_storage(tmp_path: Path)
     assert result["accuracy"] == result["metadata"]["accuracies"]["model"] > 0.8
     assert folder.trained == folder.packed
     assert not folder.training_state.exists()
+    assert "kept and shared" in folder.packed.with_suffix(".svg").read_text()
 
     dataset = load("digits")
     model = load_network(folder.packed)

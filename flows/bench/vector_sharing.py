@@ -1,0 +1,207 @@
+"""Weight sharing on LeNet-5 by vectors of d weights and k values: size and error, without and with retraining."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, at_most, equal
+from karui.flows.bench.reference_data import data_folder
+from karui.flows.recipe import find_recipe
+from karui.sw.compress.config import ShareConfig
+from karui.sw.compress.packed_network import pack_network
+from karui.sw.compress.pipeline import CompressionRun, dense, fix_integers, pooled_first
+from karui.sw.compress.share import own_weights, share_by_clustering
+from karui.sw.models.build import build_model
+from karui.sw.train.data import load_data
+from karui.sw.train.evaluate import tensors
+from karui.sw.train.loop import train
+from karui.sw.train.seeding import threads
+
+RECIPE = "lenet5"
+VECTORS = (1, 2, 4, 8, 16)
+SIZES = (2, 4, 16, 64, 256)
+# Retraining of the code books alone: one pass over the first training images.
+RETRAINING_IMAGES = 12_800
+SEED = 1
+# Points of error above the dense network's at which sizes are compared.
+MARGIN = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A way of sharing.
+
+    Parameters
+    ----------
+    name
+        Of the clustering.
+    vector, size
+        d and k.
+    books
+        Code books a layer.
+    rate
+        Price of a bit, of the entropy-constrained clustering.
+    """
+
+    name: str
+    vector: int
+    size: int
+    books: int = 1
+    rate: float = 0.0
+
+    @property
+    def config(self) -> ShareConfig:
+        """The clustering and its retraining."""
+        return ShareConfig(
+            epochs=1,
+            learning_rate=1e-3,
+            codes=(self.size,),
+            vector=self.vector,
+            books=self.books,
+            rate=self.rate,
+            initialisation="linear" if self.vector == 1 else "k-means++",
+        )
+
+
+VARIANTS = (
+    *(Variant(name="k-means", vector=vector, size=size) for vector in VECTORS for size in SIZES),
+    *(
+        Variant(name="product quantization", vector=vector, size=size, books=16)
+        for vector, size in ((4, 4), (4, 16), (8, 16), (8, 64), (16, 64))
+    ),
+    *(
+        Variant(name="entropy-constrained", vector=vector, size=size, rate=rate)
+        for vector, size, rate in (
+            (1, 16, 0.05),
+            (1, 16, 0.2),
+            (2, 64, 0.05),
+            (2, 64, 0.2),
+            (4, 256, 0.05),
+            (4, 256, 0.2),
+        )
+    ),
+)
+
+
+def measure(run: BenchmarkRun) -> BenchmarkResult:
+    """Train LeNet-5 in floating point, then share its weights in every way; nothing is pruned."""
+    recipe = find_recipe(RECIPE)
+    assert recipe.compress is not None
+    dataset = load_data(recipe.training, data_folder(run.data_dir))
+    context = CompressionRun(
+        recipe=recipe.training,
+        compress=recipe.compress,
+        dataset=dataset,
+        state_dir=run.folder,
+        on_epoch=lambda phase, record: run.progress(f"{phase}: epoch {record.epoch} of {record.epochs}"),
+    )
+    with threads(recipe.training.train.threads):
+        network = dense(context)
+        rows = [_row(context, network.model, variant, run) for variant in VARIANTS]
+    error = _percent(network.accuracy)
+    details = {
+        "dense error, %": error,
+        f"smallest file within {MARGIN} points of the dense error": _smallest(rows, error + MARGIN),
+        "rows": rows,
+    }
+    return BenchmarkResult(checks=_checks(rows), details=details, seed=SEED)
+
+
+def _row(context: CompressionRun, network: nn.Module, variant: Variant, run: BenchmarkRun) -> dict[str, Any]:
+    model = build_model(context.model_config)
+    model.load_state_dict(network.state_dict())
+    share_by_clustering(model, variant.config, seed=SEED)
+    row = asdict(variant) | _figures(context, deepcopy(model), variant, "clustered")
+    phase, training = variant.config, context.recipe.train
+    images, labels = tensors(context.dataset.train_images, context.dataset.train_labels)
+    train(
+        pooled_first(model),
+        images[:RETRAINING_IMAGES],
+        labels[:RETRAINING_IMAGES],
+        replace(training, epochs=phase.epochs, learning_rate=phase.learning_rate),
+    )
+    row |= _figures(context, model, variant, "retrained")
+    run.progress(
+        f"{variant.name}, d = {variant.vector}, k = {variant.size}: {row['clustered: bytes']:,} bytes, "
+        f"{row['clustered: error, %']} % error, retrained {row['retrained: error, %']} %"
+    )
+    return row
+
+
+def _figures(context: CompressionRun, model: nn.Sequential, variant: Variant, stage: str) -> dict[str, Any]:
+    """Error of the integer network, and the bytes of its file."""
+    own_weights(model)
+    fix_integers(model)
+    data, _ = pack_network(model.eval(), context.model_config, vector=variant.vector, books=variant.books)
+    return {
+        f"{stage}: error, %": _percent(context.accuracy(model)),
+        f"{stage}: bytes": len(data),
+        f"{stage}: times smaller": round(_float_bytes(model) / len(data), 1),
+    }
+
+
+def _smallest(rows: list[dict[str, Any]], limit: float) -> dict[str, dict[str, int | None]]:
+    """Bytes of the smallest file of each kind whose error stays within a limit, without and with retraining."""
+    kinds: dict[str, Callable[[dict[str, Any]], bool]] = {
+        "scalars, k-means": lambda row: row["name"] == "k-means" and row["vector"] == 1,
+        "vectors, k-means": lambda row: row["name"] == "k-means" and row["vector"] > 1,
+        "product quantization": lambda row: row["name"] == "product quantization",
+        "entropy-constrained": lambda row: row["name"] == "entropy-constrained",
+    }
+    return {
+        stage: {
+            kind: min(
+                (row[f"{stage}: bytes"] for row in rows if chosen(row) and row[f"{stage}: error, %"] <= limit),
+                default=None,
+            )
+            for kind, chosen in kinds.items()
+        }
+        for stage in ("clustered", "retrained")
+    }
+
+
+def _checks(rows: list[dict[str, Any]]) -> tuple[Check, ...]:
+    """What the table must say whatever else it says: vectors cost accuracy until the code books are retrained."""
+    errors = {
+        (row["vector"], row["size"], stage): row[f"{stage}: error, %"]
+        for row in rows
+        for stage in ("clustered", "retrained")
+        if row["name"] == "k-means"
+    }
+    longest, most = VECTORS[-1], SIZES[-2]
+    return (
+        equal("variants measured", len(rows), len(VARIANTS)),
+        at_least(
+            f"without retraining, k = {most}: points of error that d = {longest} costs",
+            round(errors[longest, most, "clustered"] - errors[1, most, "clustered"], 2),
+            0.1,
+        ),
+        at_most(
+            f"with retraining, k = {most}: points of error that d = {longest} costs",
+            round(errors[longest, most, "retrained"] - errors[1, most, "retrained"], 2),
+            max(errors[longest, most, "clustered"] - errors[1, most, "clustered"], 0.1),
+        ),
+    )
+
+
+def _percent(accuracy: float) -> float:
+    return round(100 * (1 - accuracy), 2)
+
+
+def _float_bytes(model: nn.Module) -> int:
+    return 4 * sum(parameter.numel() for parameter in model.parameters())
+
+
+VECTOR_SHARING = Benchmark(
+    name="vector-sharing",
+    description="LeNet-5 with shared weights, nothing pruned: vectors of 1 to 16 weights, 2 to 256 values, product "
+    "quantization and entropy-constrained clustering, without and with retraining of the code books",
+    target="every variant measured; vectors cost accuracy without retraining, and less of it with retraining",
+    minutes=20,
+    measure=measure,
+)
