@@ -8,6 +8,8 @@ from karui.flows.bench.corruption import CORRUPTION
 from karui.flows.bench.estimate import ESTIMATE
 from karui.flows.bench.finn_tfc import FINN_TFC
 from karui.flows.bench.huffman_decoder import HUFFMAN_DECODER
+from karui.flows.bench.lenet_compression import LENET_COMPRESSION
+from karui.flows.bench.lenet_rtl import LENET_RTL
 from karui.flows.bench.lfc_vectors import LFC_VECTORS, LFC_VECTORS_128
 from karui.flows.bench.light_accuracy import LIGHT_ACCURACY
 from karui.flows.bench.light_corners import LIGHT_CORNERS
@@ -19,7 +21,9 @@ from karui.flows.bench.onnx_integer import ONNX_INTEGER
 from karui.flows.bench.separable_cost import SEPARABLE_COST
 from karui.flows.bench.sfc_timing import SFC_TIMING
 from karui.flows.bench.simulation_speed import SIMULATION_SPEED
+from karui.flows.bench.sparse_engine import SPARSE_ENGINE
 from karui.flows.bench.tflite_conv import TFLITE_CONV
+from karui.flows.bench.vector_sharing import VECTOR_SHARING
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     LFC_VECTORS,
@@ -40,6 +44,10 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     MOBILENET_FIT,
     LIGHT_CORNERS,
     LIMITED_PRECISION,
+    LENET_COMPRESSION,
+    VECTOR_SHARING,
     CODING_SPEED,
     HUFFMAN_DECODER,
+    SPARSE_ENGINE,
+    LENET_RTL,
 )
