@@ -114,6 +114,8 @@ class ShareConfig(PhaseConfig):
     books
         Slices of a layer's columns, a power of two, with a code book each (product quantization); fewer where they do
         not divide the row's vectors.
+    bias_codes
+        Values of each layer's biases, shared likewise; each bias has its own unless given.
     rate
         Price of a bit in the clustering, in units of the mean squared weight: 0 is k-means, more moves weights to
         values that are coded in fewer bits, zero among them.
@@ -123,6 +125,7 @@ class ShareConfig(PhaseConfig):
     initialisation: Initialisation = "linear"
     vector: int = 1
     books: int = 1
+    bias_codes: int | None = None
     rate: float = 0.0
 
     def __post_init__(self) -> None:
@@ -133,6 +136,8 @@ class ShareConfig(PhaseConfig):
             raise ValueError(f"vector must be 1, 2, 4, 8 or 16 weights, not {self.vector}")
         if self.books < 1 or self.books & (self.books - 1):
             raise ValueError(f"books must be a power of two, not {self.books}")
+        if self.bias_codes is not None and self.bias_codes not in BOOK_SIZES:
+            raise ValueError(f"bias_codes must be 1 to 256 values, not {self.bias_codes}")
         if self.rate < 0:
             raise ValueError(f"rate must not be negative, not {self.rate}")
 

@@ -68,7 +68,7 @@ class CodeBookGrid(nn.Module):
 
 
 @torch.no_grad()
-def share(layer: QuantWeightLayer, code_book: Tensor, codes: Tensor) -> None:
+def share(layer: QuantWeightLayer, code_book: Tensor, codes: Tensor, biases: Clustering | None = None) -> None:
     """Put a code book behind a layer's weight; it is the code book that is quantized until `own_weights`.
 
     Parameters
@@ -79,10 +79,17 @@ def share(layer: QuantWeightLayer, code_book: Tensor, codes: Tensor) -> None:
         Values (k, d) of codes 1 to k.
     codes
         Of the weight's vectors, in the order of its memory; 0 for zero.
+    biases
+        Code book and codes of the bias, if it is shared too; code 0 is zero.
     """
     shape, bits = tuple(layer.weight.shape), layer.weight_bits
     layer.weight = nn.Parameter(code_book.clone())
     parametrize.register_parametrization(layer, "weight", CodeBook(codes, shape, bits=bits), unsafe=True)
+    if biases is not None and layer.bias is not None:
+        entries, count = torch.tensor(biases.code_book[1:]), len(layer.bias)
+        layer.bias = nn.Parameter(entries)
+        shared = CodeBook(torch.tensor(biases.codes), (count,), bits=None)
+        parametrize.register_parametrization(layer, "bias", shared, unsafe=True)
     if bits is not None and layer.bias is not None:
         parametrize.register_parametrization(layer, "bias", CodeBookGrid(layer, bits))
     layer.weight_bits = None
@@ -99,7 +106,10 @@ def share_by_clustering(model: nn.Module, config: ShareConfig, *, seed: int) -> 
         raise ValueError(f"codes must be one number or {len(layers)}, one a layer, not {list(config.codes)}")
     for layer, k in zip(layers, codes, strict=True):
         clustering = cluster_weights(layer.weight.detach().numpy(), k, config, seed=seed)
-        share(layer, torch.tensor(clustering.code_book[1:]), torch.tensor(clustering.codes))
+        biases = None
+        if config.bias_codes is not None and layer.bias is not None:
+            biases = cluster_biases(layer.bias.detach().numpy(), config.bias_codes)
+        share(layer, torch.tensor(clustering.code_book[1:]), torch.tensor(clustering.codes), biases)
 
 
 def cluster_weights(weight: Reals, k: int, config: ShareConfig, *, seed: int) -> Clustering:
@@ -121,6 +131,14 @@ def cluster_weights(weight: Reals, k: int, config: ShareConfig, *, seed: int) ->
     return product_quantization(rows, cluster, vector=length, books=books)
 
 
+def cluster_biases(bias: Reals, k: int) -> Clustering | None:
+    """Cluster a layer's biases other than zero by `k_means`; code 0 is zero. None if all are zero."""
+    live = bias[bias != 0].astype(np.float32)[:, None]
+    if not len(live):
+        return None
+    return entropy_constrained(bias.astype(np.float32)[:, None], k_means(live, k, initialisation="density"), rate=0.0)
+
+
 def power_of_two_divisor(number: int, most: int) -> int:
     """Return the largest power of two up to `most`, itself one, that divides a number."""
     return min(most, number & -number)
@@ -135,11 +153,12 @@ def own_weights(model: nn.Module) -> None:
         (book,) = layer.parametrizations.weight  # type: ignore[union-attr, misc]
         assert isinstance(book, CodeBook)
         layer.weight_bits = book.bits
-        if parametrize.is_parametrized(layer, "bias"):
-            parametrize.remove_parametrizations(layer, "bias", leave_parametrized=True)
-        # The original is a code book, of another shape than the weight.
-        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
-        layer.weight = nn.Parameter(weight)
+        bias = None if layer.bias is None else layer.bias.detach().clone()
+        # The originals are code books, of other shapes than weight and bias.
+        for name in ("bias", "weight"):
+            if parametrize.is_parametrized(layer, name):
+                parametrize.remove_parametrizations(layer, name, leave_parametrized=False)
+        layer.weight, layer.bias = nn.Parameter(weight), None if bias is None else nn.Parameter(bias)
 
 
 def _code_book(layer: QuantWeightLayer) -> Tensor:

@@ -57,16 +57,24 @@ def test_training_keeps_zeros_and_the_number_of_values(vector: int) -> None:
     assert "weight" in dict(model[0].named_parameters())
 
 
-def test_code_book_and_bias_are_integers_on_one_grid_in_training_and_after_it() -> None:
+@pytest.mark.parametrize("bias_codes", [None, 3])
+def test_code_book_and_bias_are_integers_on_one_grid_in_training_and_after_it(bias_codes: int | None) -> None:
     torch.manual_seed(1)
     layer = QuantLinear(16, 12, weight_bits=4, per_channel=False)
     assert layer.bias is not None
     with torch.no_grad():
         layer.bias.uniform_(-1, 1)
+        layer.bias[2] = 0.0
     model = nn.Sequential(layer)
-    share_by_clustering(model, config(codes=(5,)), seed=1)
+    share_by_clustering(model, config(codes=(5,), bias_codes=bias_codes), seed=1)
     inputs = torch.randn(4, 16)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    model(inputs).square().sum().backward()
+    optimizer.step()
     outputs = model(inputs).detach()
+    if bias_codes is not None:
+        assert len(torch.unique(layer.bias)) <= bias_codes + 1
+        assert layer.bias[2] == 0
     weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
     assert layer.parametrizations.weight.original.requires_grad  # type: ignore[union-attr]
     own_weights(model)
