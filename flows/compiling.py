@@ -17,7 +17,7 @@ from karui.flows.settings import Settings
 from karui.flows.synthesize.targets import find_device
 from karui.flows.training import load_network
 from karui.hw.accelerator import Accelerator
-from karui.hw.engines import ConstantMatrixVectorConfig, Engine, JoinConfig, StreamConfig
+from karui.hw.engines import ConstantMatrixVectorConfig, Engine, StreamConfig
 from karui.hw.estimate import cost, cycles, multipliers
 from karui.hw.folding import DSPS
 from karui.hw.shared_weights import SharedWeightsConfig
@@ -121,7 +121,7 @@ def layers(accelerator: Accelerator) -> list[dict[str, Any]]:
     ]
 
 
-def stored_bits(weights: Constant, config: StreamConfig | JoinConfig) -> int:
+def stored_bits(weights: Constant, config: StreamConfig) -> int:
     """Bits that an engine's weights take in its ROMs, with code books and the symbol tables of Huffman codes."""
     match config:
         case SparseMatrixVectorConfig(entries=entries):

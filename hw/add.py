@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +9,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
-from karui.hw.timing import Cycles, JoinSchedule, consecutive, require_divisor
+from karui.hw.stream import ElasticOutput, ElasticOutputConfig, delayed, lanes_of
+from karui.hw.timing import require_divisor
 from karui.sw.numerics import NumberFormat
 
 LATENCY = 2
@@ -61,11 +60,6 @@ class AddConfig:
     def interval(self) -> int:
         """Cycles a frame."""
         return self.elements // self.lanes
-
-    def schedule(self, arrivals: Sequence[Cycles]) -> JoinSchedule:
-        """Cycles of each beat, from the arrivals of both operands; see `JoinSchedule`."""
-        accepted = consecutive(np.maximum(*arrivals))
-        return JoinSchedule(accepted=(accepted, accepted), departures=accepted + LATENCY + FIFO_LATENCY)
 
 
 class Add(wiring.Component):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.counters import cycle
-from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
-from karui.hw.timing import Cycles, JoinSchedule, consecutive, require_divisor
+from karui.hw.stream import ElasticOutput, ElasticOutputConfig, delayed, lanes_of
+from karui.hw.timing import require_divisor
 from karui.sw.numerics import NumberFormat
 
 LATENCY = 2
@@ -63,16 +61,6 @@ class ConcatConfig:
     def interval(self) -> int:
         """Cycles a frame: the beats of the whole."""
         return self.positions * sum(self.pixel_beats)
-
-    def schedule(self, arrivals: Sequence[Cycles]) -> JoinSchedule:
-        """Cycles of each beat, from the arrivals of every part; see `JoinSchedule`."""
-        beats = zip(arrivals, self.pixel_beats, strict=True)
-        pixels = np.concatenate([cycles.reshape(-1, count) for cycles, count in beats], axis=1)
-        accepted = consecutive(pixels.reshape(-1))
-        parts = np.split(accepted.reshape(pixels.shape), np.cumsum(self.pixel_beats)[:-1], axis=1)
-        return JoinSchedule(
-            accepted=tuple(part.reshape(-1) for part in parts), departures=accepted + LATENCY + FIFO_LATENCY
-        )
 
 
 class Concat(wiring.Component):

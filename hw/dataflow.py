@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from karui.hw.deep_fifo import DeepFifoConfig
-from karui.hw.engines import Engine, JoinConfig, StreamConfig
+from karui.hw.engines import Engine, StreamConfig
 from karui.hw.estimate import Resources, memory_cost
 from karui.hw.event_graph import EventGraph
 from karui.hw.fifo_depths import FifoDepths, Queue, rooms
@@ -171,7 +171,7 @@ class Dataflow:
     @cached_property
     def interval(self) -> int:
         """Cycles a frame of the slowest component."""
-        configs: list[StreamConfig | JoinConfig | ForkConfig] = [engine.config for engine in self.engines]
+        configs: list[StreamConfig] = [engine.config for engine in self.engines]
         configs += self.forks.values()
         configs += [link.converter for links in self.links.values() for link in links if link.converter is not None]
         return max(config.interval for config in configs)

@@ -11,8 +11,8 @@ from amaranth.lib.wiring import In, Out
 
 from karui.hw.counters import cycle, level
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, Storage, ram_attributes, resolve
-from karui.hw.stream import FIFO_LATENCY, lanes_of
-from karui.hw.timing import Cycles, Schedule, consecutive
+from karui.hw.stream import lanes_of
+from karui.hw.timing import Cycles
 from karui.sw.numerics import NumberFormat
 
 LEAST_DEPTH = 3
@@ -55,11 +55,6 @@ class DeepFifoConfig:
     def stored_words(self) -> int:
         """Words of the memory; one more is at the output."""
         return self.depth - 1
-
-    def schedule(self, arrivals: Cycles) -> Schedule:
-        """Cycles of each word; an unstalled FIFO never fills."""
-        accepted = consecutive(arrivals)
-        return Schedule(accepted=accepted, departures=accepted + FIFO_LATENCY)
 
 
 def leaves_memory(writes: Cycles, reads: Cycles) -> Cycles:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Protocol
@@ -30,7 +29,7 @@ from karui.hw.stages import Stage
 from karui.hw.stream import lanes_of
 from karui.hw.tap_window import TapWindowConfig
 from karui.hw.threshold import Threshold, ThresholdConfig
-from karui.hw.timing import Cycles, JoinSchedule, Schedule
+from karui.hw.timing import Cycles, Schedule
 from karui.hw.weight_rom import WeightRom, WeightRomConfig
 from karui.sw import ir
 
@@ -46,20 +45,6 @@ class StreamConfig(Protocol):
     def interval(self) -> int:
         """Cycles a frame at full rate."""
 
-    def schedule(self, arrivals: Cycles) -> Schedule:
-        """Cycles of each beat, started idle and never stalled."""
-
-
-class JoinConfig(Protocol):
-    """What the parameters of a component that joins streams tell of its timing."""
-
-    @property
-    def interval(self) -> int:
-        """Cycles a frame at full rate."""
-
-    def schedule(self, arrivals: Sequence[Cycles]) -> JoinSchedule:
-        """Cycles of each beat, from the arrivals at each input, started idle and never stalled."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Engine:
@@ -69,14 +54,14 @@ class Engine:
     ----------
     name : str
         Of the stage.
-    config : StreamConfig or JoinConfig
+    config : StreamConfig
         The component's parameters.
     lanes_in, lanes_out : int
         Elements a beat at its two sides.
     """
 
     name: str
-    config: StreamConfig | JoinConfig
+    config: StreamConfig
     lanes_in: int
     lanes_out: int
 
@@ -298,7 +283,7 @@ def _double_rounding(
 
 
 @singledispatch
-def component(config: StreamConfig | JoinConfig) -> wiring.Component:
+def component(config: StreamConfig) -> wiring.Component:
     """Build the component of a configuration."""
     raise TypeError(f"{type(config).__name__} is not the configuration of a streaming component")
 

@@ -28,22 +28,6 @@ class Schedule:
     departures: Cycles
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class JoinSchedule:
-    """Cycle numbers of the transfers of a component with several inputs, started idle and never stalled at its output.
-
-    Parameters
-    ----------
-    accepted : tuple of ndarray of int64
-        For each input, the cycles in which its beats are transferred.
-    departures : ndarray of int64
-        The cycle in which each output beat is first valid, and transferred.
-    """
-
-    accepted: tuple[Cycles, ...]
-    departures: Cycles
-
-
 def consecutive(arrivals: Cycles) -> Cycles:
     """The cycles in which beats pass a port that is always ready: one a cycle, none before it arrives."""
     order = np.arange(len(arrivals))

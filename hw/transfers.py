@@ -42,7 +42,7 @@ def connect(config: object, graph: EventGraph, inputs: Sequence[int], outputs: S
 
     Parameters
     ----------
-    config : StreamConfig or JoinConfig or ForkConfig
+    config : StreamConfig
         The component's parameters.
     graph : EventGraph
         Takes up the waits.

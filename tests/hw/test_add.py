@@ -23,7 +23,7 @@ def words_of(number_format: NumberFormat, shape: tuple[int, ...], seed: int) -> 
 )
 @pytest.mark.parametrize("source", BackPressure)
 @pytest.mark.parametrize("sink", BackPressure)
-def test_sums_and_schedule(formats, shifts, output, source, sink) -> None:
+def test_sums(formats, shifts, output, source, sink) -> None:
     config = AddConfig(input_formats=formats, shifts=shifts, output_format=output, elements=150, lanes=3)
     first, second = (words_of(number_format, (50, 3), index) for index, number_format in enumerate(formats))
     inputs, outputs = run_streams(
@@ -31,10 +31,6 @@ def test_sums_and_schedule(formats, shifts, output, source, sink) -> None:
     )
     assert outputs["o"].words.tolist() == ((first << shifts[0]) + (second << shifts[1])).tolist()
     assert inputs["i_0"].accepted.tolist() == inputs["i_1"].accepted.tolist()
-    if sink is BackPressure.NONE:
-        schedule = config.schedule([inputs["i_0"].arrivals, inputs["i_1"].arrivals])
-        assert [cycles.tolist() for cycles in schedule.accepted] == [inputs["i_0"].accepted.tolist()] * 2
-        assert schedule.departures.tolist() == outputs["o"].departures.tolist()
 
 
 def test_refuses_what_it_cannot_add() -> None:

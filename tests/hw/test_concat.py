@@ -17,7 +17,7 @@ def test_joins_the_channels_of_each_pixel(channels, lanes, source, sink) -> None
     rng = np.random.default_rng(lanes)
     parts = [rng.integers(-8, 8, (9, count)) for count in channels]
     whole = np.concatenate(parts, axis=1).reshape(-1, lanes)
-    inputs, outputs = run_streams(
+    _, outputs = run_streams(
         Concat(config),
         {f"i_{part}": words.reshape(-1, lanes) for part, words in enumerate(parts)},
         {"o": len(whole)},
@@ -26,10 +26,6 @@ def test_joins_the_channels_of_each_pixel(channels, lanes, source, sink) -> None
         seed=3,
     )
     assert outputs["o"].words.tolist() == whole.tolist()
-    if sink is BackPressure.NONE:
-        schedule = config.schedule([run.arrivals for run in inputs.values()])
-        assert [cycles.tolist() for cycles in schedule.accepted] == [run.accepted.tolist() for run in inputs.values()]
-        assert schedule.departures.tolist() == outputs["o"].departures.tolist()
 
 
 def test_refuses_lanes_across_parts() -> None:

@@ -10,15 +10,11 @@ from karui.sw.numerics import signed, unsigned
 @pytest.mark.parametrize("depth", [3, 4, 16, 17, 40])
 @pytest.mark.parametrize("source", BackPressure)
 @pytest.mark.parametrize("sink", BackPressure)
-def test_keeps_order_and_schedule(depth: int, source: BackPressure, sink: BackPressure) -> None:
+def test_keeps_order(depth: int, source: BackPressure, sink: BackPressure) -> None:
     config = DeepFifoConfig(element=signed(9), lanes=3, depth=depth)
     beats = np.random.default_rng(depth).integers(-256, 256, (200, 3))
     run = run_stream(DeepFifo(config), beats, beats_out=200, source=source, sink=sink, seed=depth)
     assert run.words.tolist() == beats.tolist()
-    if sink is BackPressure.NONE:
-        schedule = config.schedule(run.arrivals)
-        assert schedule.accepted.tolist() == run.accepted.tolist()
-        assert schedule.departures.tolist() == run.departures.tolist()
 
 
 @pytest.mark.parametrize("source", [BackPressure.RANDOM, BackPressure.BURSTY])
