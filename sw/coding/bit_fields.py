@@ -115,6 +115,13 @@ class BitReader:
             value = value << 1 | bit
         return value
 
+    def peek(self, width: int) -> int:
+        """The number that `number` would read next."""
+        position = self._position
+        value = self.number(width)
+        self._position = position
+        return value
+
     def varying(self, order: int = 0) -> int:
         """Inverse of `BitWriter.varying`."""
         zeros = 0

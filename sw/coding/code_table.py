@@ -42,6 +42,13 @@ def best_code(counts: npt.NDArray[np.int64]) -> CanonicalCode:
     return best
 
 
+def information(symbols: npt.NDArray[np.int64]) -> float:
+    """Bits that no code of the symbols alone falls below."""
+    counts = np.bincount(symbols)
+    used = counts[counts > 0]
+    return float((used * np.log2(symbols.size / used)).sum())
+
+
 def code_bits(code: CanonicalCode, counts: npt.NDArray[np.int64]) -> int:
     """Bits of a code's table and of a stream of so many symbols each."""
     writer = BitWriter()

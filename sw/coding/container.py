@@ -38,7 +38,7 @@ __all__ = [
 MAGIC = b"kru"
 VERSION = 2
 CHECKSUM_BYTES = 4
-LARGEST_FILE = 1 << 26
+LARGEST_FILE = 1 << 25
 LARGEST_DIRECTORY = 1 << 20
 LARGEST_MODEL = 1 << 23
 """Weights and integers of code books that a model has at most, unless the reader is told otherwise."""

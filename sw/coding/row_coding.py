@@ -9,14 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from karui.sw.coding.bit_fields import BitReader, BitWriter, DamagedStream
-from karui.sw.coding.code_table import best_code, code_bits, read_code, write_code
+from karui.sw.coding.code_table import best_code, code_bits, information, read_code, write_code
 from karui.sw.coding.gap_symbols import FILLER, GapSymbols
+from karui.sw.coding.neighbour_coding import read_by_neighbour, write_by_neighbour
 from karui.sw.coding.relative_index import LARGEST_GAP_BITS, Entries, from_entries, to_entries
 
 HEADER, GAPS, FILLERS, CODES = "header", "gaps", "fillers", "codes"
 
 _BLOCK_BITS = 3
 _LARGEST_BLOCK_ALPHABET = 1 << 12
+# What would be blocks of eight says that codes go by their neighbour, where eight are too many for a block.
+_BY_NEIGHBOUR = 7
+_SMALL_ALPHABET = 2
 _WIDTH_BITS = 4
 _COUNT_ORDER = 5
 _MOST_PRECISE = 12
@@ -58,7 +62,7 @@ def promised_bits(row: Integers) -> float:
     weights = row[row > 0]
     if not weights.size:
         return 0.0
-    return min(_information(row), min(_promised_gaps(row).values()) + _information(weights))
+    return min(information(row), min(_promised_gaps(row).values()) + information(weights))
 
 
 def _write_blocks(writer: BitWriter, codes: Integers, alphabet: int) -> None:
@@ -126,7 +130,7 @@ def _write_gaps(writer: BitWriter, row: Integers, largest: int) -> None:
     if code.sorted_symbols.size > 1:
         writer.relabel(GAPS, FILLERS, int(np.count_nonzero(symbols == FILLER)) * int(code.lengths[FILLER]))
     writer.numbers(GAPS, raw, widths)
-    _write_blocks(writer, row[row > 0] - 1, largest)
+    _write_codes(writer, row, largest)
 
 
 def _promised_gaps(row: Integers) -> dict[GapSymbols, float]:
@@ -140,14 +144,8 @@ def _promised_gaps(row: Integers) -> dict[GapSymbols, float]:
             alphabet = GapSymbols(gap_bits=gap_bits, precise=precise)
             symbols, _, widths = alphabet.split(entries)
             used = np.unique(symbols).size
-            promised[alphabet] = _information(symbols) + int(widths.sum()) + _TABLE_BITS * used
+            promised[alphabet] = information(symbols) + int(widths.sum()) + _TABLE_BITS * used
     return promised
-
-
-def _information(symbols: Integers) -> float:
-    counts = np.bincount(symbols)
-    used = counts[counts > 0]
-    return float((used * np.log2(symbols.size / used)).sum())
 
 
 def _read_gaps(reader: BitReader, length: int, largest: int) -> Integers:
@@ -163,5 +161,34 @@ def _read_gaps(reader: BitReader, length: int, largest: int) -> Integers:
     raw = reader.numbers(alphabet.widths(symbols))
     codes = np.zeros(count, dtype=np.int64)
     weights = symbols != FILLER
-    codes[weights] = 1 + _read_blocks(reader, int(np.count_nonzero(weights)), largest)
-    return from_entries(Entries(gaps=alphabet.join(symbols, raw), codes=codes, length=length))
+    gaps = alphabet.join(symbols, raw)
+    codes[weights] = 1 + _read_codes(reader, _adjacent(np.cumsum(gaps + 1)[weights]), largest)
+    return from_entries(Entries(gaps=gaps, codes=codes, length=length))
+
+
+def _write_codes(writer: BitWriter, row: Integers, alphabet: int) -> None:
+    """Codes of the non-zeros, less one: in blocks or by their neighbour."""
+    positions = np.flatnonzero(row)
+    codes = row[positions] - 1
+    blocks = BitWriter()
+    _write_blocks(blocks, codes, alphabet)
+    if alphabet <= _SMALL_ALPHABET:
+        writer.append(blocks)
+        return
+    by_neighbour = BitWriter()
+    by_neighbour.number(HEADER, _BY_NEIGHBOUR, _BLOCK_BITS)
+    by_neighbour.append(write_by_neighbour(codes, _adjacent(positions), alphabet))
+    writer.append(min(blocks, by_neighbour, key=lambda each: each.size))
+
+
+def _read_codes(reader: BitReader, adjacent: npt.NDArray[np.bool_], alphabet: int) -> Integers:
+    if alphabet > _SMALL_ALPHABET and adjacent.size and reader.peek(_BLOCK_BITS) == _BY_NEIGHBOUR:
+        reader.number(_BLOCK_BITS)
+        return read_by_neighbour(reader, adjacent, alphabet)
+    return _read_blocks(reader, adjacent.size, alphabet)
+
+
+def _adjacent(positions: Integers) -> npt.NDArray[np.bool_]:
+    adjacent = np.zeros(positions.size, dtype=np.bool_)
+    adjacent[1:] = positions[1:] == positions[:-1] + 1
+    return adjacent

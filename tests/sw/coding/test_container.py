@@ -147,6 +147,32 @@ def test_what_surrounds_the_weights_takes_few_bytes():
     assert len(data) <= 30 + 100 / 8
 
 
+def test_the_written_form():
+    """By ``docs/container.md``, bit by bit: a file of this version must be read by all later ones."""
+    codes = np.array([0, 0, 2, 0, 1, 0, 0, 2])
+    weights = SharedTensor(name="w", shape=(2, 4), vector=1, code_book=np.array([[-70], [42]]), number_format=signed(8),
+                           fraction=7, codes=codes)  # fmt: skip
+    bias = RawTensor(name="b", values=np.array([3, -5, 3]), number_format=signed(4), fraction=-1)
+    data, account = pack_container({}, [weights, bias])
+    text = "".join(format(byte, "08b") for byte in data[4:-4])
+    assert text.startswith("1" + "1001100")  # deflated, to 12 bytes
+    fields = [
+        "1", "010", "10010", "10100",  # shared, 2 axes: 2, 4
+        "01", "00111", "010110",  # signed, 8 bits, fraction 7
+        "1", "0", "110",  # vectors of 1, no gap width, 2 vectors
+        "000", "00111010", "10101010",  # full words: -70, 42
+        "000", "0", "100",  # row by row, every row and column; blocks, of 5 codes
+        "01", "000010011", "010", "000", "0001",  # symbols 18 (00200), of 1 bit, and 19 (00201)
+        "1", "0",  # 19 and 18
+        "0", "001", "10011",  # raw, 1 axis: 3
+        "01", "00011", "1001",  # signed, 4 bits, fraction -1
+        "0", "000", "1011", "0011", "1011",  # integers, full words: 3, -5, 3
+    ]  # fmt: skip
+    rest = text[8 + 8 * 12 :]
+    assert rest == "".join(fields) + "000"
+    assert account.rows["", "padding"] == 3
+
+
 def test_every_truncation_is_refused():
     data, _ = pack_container({"a": 1}, LENET[:2])
     for size in range(len(data)):

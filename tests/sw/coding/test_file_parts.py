@@ -10,6 +10,7 @@ from karui.sw.coding.canonical_code import CanonicalCode
 from karui.sw.coding.code_table import best_code, code_bits, read_code, write_code
 from karui.sw.coding.gap_symbols import FILLER, GapSymbols
 from karui.sw.coding.integer_block import read_integers, write_integers
+from karui.sw.coding.neighbour_coding import read_by_neighbour, write_by_neighbour
 from karui.sw.coding.relative_index import Entries, to_entries
 from karui.sw.numerics import BIPOLAR, signed, unsigned
 
@@ -120,3 +121,31 @@ def test_tables_of_smooth_lengths_are_preferred_where_they_save_bits():
     fewest = CanonicalCode.from_counts(counts)
     assert best_code(counts).coded_bits(counts) > fewest.coded_bits(counts)
     assert code_bits(best_code(counts), counts) < code_bits(fewest, counts)
+
+
+@given(st.integers(3, 40), st.integers(1, 300), st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_codes_by_their_neighbour_come_back(alphabet, size, share, seed):
+    random = np.random.default_rng(seed)
+    codes, adjacent = random.integers(0, alphabet, size), random.random(size) < share
+    writer = write_by_neighbour(codes, adjacent, alphabet)
+    assert np.array_equal(read_by_neighbour(BitReader(writer.to_bytes()), adjacent, alphabet), codes)
+
+
+def test_neighbours_of_one_sign_take_fewer_bits():
+    random = np.random.default_rng(1)
+    signs = np.repeat(random.integers(0, 2, 200), 10)
+    codes, adjacent = 4 * signs + random.integers(0, 4, 2000), np.ones(2000, dtype=np.bool_)
+    size = write_by_neighbour(codes, adjacent, 8).size
+    assert 2000 * (2 + 0.2) < size < 2000 * (2 + 0.5)
+
+
+def test_codes_that_do_not_have_the_contexts_counted():
+    writer = BitWriter()
+    writer.varying("", 3, 2)
+    writer.varying("", 5, 5)
+    # All are the code 0, so that all but the first stand behind one below the split.
+    for count in (1, 5, 94):
+        write_code(writer, CanonicalCode.from_counts([1] * 8))
+        writer.bits("", np.zeros(3 * count, dtype=np.uint8))
+    with pytest.raises(DamagedStream, match="other than 5 codes stand behind one below 4"):
+        read_by_neighbour(BitReader(writer.to_bytes()), np.ones(100, dtype=np.bool_), 8)

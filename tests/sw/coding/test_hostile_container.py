@@ -78,6 +78,27 @@ NONSENSE = {
     "entries reach to weight 8 of a row of 4": file_of(
         *head((1, 4)), *BOOK_OF_TWO, GAPS, golomb(1, 5), (3, 4), (3, 4), (1, 2), 8, 0, (0, 3), (1, 2), 0, 0
     ),
+    # The same within the row, of two codes whose split is beyond them.
+    "0 of 0 codes behind one below 4 of 3": file_of(
+        *head((1, 9)),
+        golomb(0, 0),
+        (0, 1),
+        golomb(3, 2),
+        (1, 3),
+        (0, 4),
+        (9, 8),
+        (0, 3),
+        GAPS,
+        golomb(1, 5),
+        (3, 4),
+        (3, 4),
+        (1, 2),
+        8,
+        0,
+        (7, 3),
+        golomb(3, 2),
+        golomb(0, 5),
+    ),
     "over-subscribed": file_of(*head((4, 4)), *BOOK_OF_TWO, BLOCKS, (0, 3), ALL, (0, 3), (1, 4), (1, 4)),
     "incomplete": file_of(*head((4, 4)), *BOOK_OF_TWO, BLOCKS, (0, 3), ALL, (0, 3), (1, 4), (15, 4)),
     "words of no bits": file_of(*head((4, 4)), *BOOK_OF_TWO, BLOCKS, (0, 3), ALL, (0, 3), (1, 4), (0, 4)),
@@ -148,6 +169,9 @@ def model() -> bytes:
     random = np.random.default_rng(1)
     sparse, dense = np.zeros(1000, dtype=np.int64), random.integers(0, 6, 120)
     sparse[random.permutation(1000)[:90]] = random.integers(1, 4, 90)
+    alike = np.zeros(2000, dtype=np.int64)
+    for begin in random.permutation(200)[:40] * 10:
+        alike[begin : begin + 6] = random.integers(1, 4, 6) + 3 * random.integers(2)
     skewed = np.minimum(random.geometric(0.4, 200), 30)
     common = {"vector": 1, "number_format": signed(8), "fraction": 5}
     book = np.array([[-9], [2], [40]])
@@ -156,6 +180,7 @@ def model() -> bytes:
         [
             SharedTensor(name="sparse", shape=(40, 25), code_book=book, codes=sparse, gap_bits=4, **common),
             SharedTensor(name="dense", shape=(12, 10), code_book=np.arange(5)[:, None] * 7, codes=dense, **common),
+            SharedTensor(name="alike", shape=(20, 100), code_book=np.arange(6)[:, None] - 3, codes=alike, **common),
             SharedTensor(name="skewed", shape=(20, 10), code_book=np.arange(30)[:, None], codes=skewed, **common),
             SharedTensor(name="pairs", shape=(6, 10), code_book=random.integers(-99, 99, (4, 2)),
                          codes=np.repeat(np.arange(5), 6), **(common | {"vector": 2})),
