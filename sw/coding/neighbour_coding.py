@@ -55,12 +55,12 @@ def read_by_neighbour(reader: BitReader, adjacent: npt.NDArray[np.bool_], alphab
     if split >= alphabet or low > neighbours:
         raise DamagedStream(f"{low} of {neighbours} codes behind one below {split} of {alphabet}")
     streams = [
-        iter(reader.symbols(read_code(reader, alphabet), count).tolist() if count else [])
+        iter(reader.symbols(read_code(reader, alphabet), count).data if count else b"")
         for count in (adjacent.size - neighbours, low, neighbours - low)
     ]
     codes = np.empty(adjacent.size, dtype=np.int64)
     code = 0
-    for place, follows in enumerate(adjacent.tolist()):
+    for place, follows in enumerate(adjacent.data):
         symbol = next(streams[1 + (code >= split)] if follows and place else streams[0], None)
         if symbol is None:
             raise DamagedStream(f"other than {low} codes stand behind one below {split}")
