@@ -81,7 +81,7 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
         assert np.array_equal(found.codes, expected.codes)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.text(), JSON, max_size=3), MODELS)
 def test_models_come_back(metadata, tensors):
     data, account = pack_container(metadata, tensors)

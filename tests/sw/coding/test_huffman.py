@@ -97,6 +97,17 @@ def test_streams_amid_other_bits(first, second, lead):
     assert np.array_equal(found, second[0])
 
 
+@given(streams())
+def test_streams_that_end_within_a_word_are_refused(stream):
+    symbols, code = stream
+    string = encode(symbols, code)
+    if not string.bits:
+        return
+    cut = BitString(data=string.data[: -(-(string.bits - 1) // 8)], bits=string.bits - 1)
+    with pytest.raises(StreamError, match="symbols"):
+        decode_from(cut, 0, code, symbols.size)
+
+
 def test_symbols_without_a_word():
     code = CanonicalCode.from_counts([1, 0, 1])
     with pytest.raises(ValueError, match="symbol 1 has no word"):
