@@ -244,7 +244,8 @@ class SparseMatrixVector(wiring.Component):
     a multiplier and cycle for each non-zero weight. It has the vector in a memory of its own, which it reads at the
     entry's column. The entries are dealt out evenly (see `SparseSegments`): a pass takes as many cycles for each
     vector, whatever its values. Meanwhile the next vector is taken in, and the result of the one before leaves, row by
-    row: the parts of a row's sum are added up, and then the bias and the activation are applied.
+    row: the parts of a row's sum are added up, and then the bias and the activation are applied. The positions of a
+    convolution are vectors like others: the weights are read, and decoded, anew for each.
 
     Parameters
     ----------

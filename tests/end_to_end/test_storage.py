@@ -5,14 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from karui.flows.synthesize import find_device
+from karui.flows.synthesize.block_ram_register import absorb_output_registers
+from karui.flows.synthesize.yosys import map_netlist, write_netlist
 from karui.hw.accelerator import Accelerator
 from karui.hw.design_folder import write_design
-from karui.hw.folding import fold_for_interval
+from karui.hw.estimate import Fold
+from karui.hw.folding import Folding, fold_for_interval
 from karui.hw.manifest import CycleRange
 from karui.hw.sparse_entries import HuffmanEntriesConfig
 from karui.hw.sparse_images import ImageError, check_images
 from karui.hw.sparse_matrix_vector import SparseMatrixVectorConfig
 from karui.hw.stages import stages
+from karui.sim.netlist import ecp5_models, write_netlist_design
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sw.golden import evaluate
@@ -92,3 +97,39 @@ def test_images_hold_the_weights_and_a_flipped_bit_is_caught(tmp_path: Path) -> 
     result = run_regression(tmp_path, frames, evaluate(graph, frames))
     assert not result.passed
     assert "word: frame" in result.failure()
+
+
+@pytest.mark.slow
+def test_netlist_of_code_books_and_decoders(tmp_path: Path) -> None:
+    """Weights looked up and decoded, vectors and sums in block RAM, as Yosys maps them."""
+    random = np.random.default_rng(8)
+    build = GraphBuilder("netlist")
+    edge = build.input("values", (64,), unsigned(6))
+    edge = build.matrix_vector("shared", edge, pruned(random, (80, 64)), storage=Shared(vector=4))
+    edge = build.requantize("scale", edge, np.array([1]), np.array([0]), shift=4, output=unsigned(6))
+    edge = build.matrix_vector(
+        "coded", edge, pruned(random, (20, 80)), random.integers(-40, 40, 20), storage=Huffman(gap_bits=4)
+    )
+    graph = build.finish(edge)
+    folds = {"shared": Fold(simd=4, pe=4), "coded": Fold(simd=2, pe=3)}
+    accelerator = Accelerator(graph=graph, folding=Folding(folds=folds))
+    manifest = write_design(accelerator, tmp_path)
+    mapped = tmp_path / "mapped"
+    mapped.mkdir()
+    netlist = map_netlist(
+        [tmp_path / source for source in manifest.sources],
+        top=manifest.top,
+        clock=manifest.clock,
+        device=find_device("ecp5-85f-8"),
+        folder=mapped,
+    )
+    absorb_output_registers(netlist.design)
+    write_netlist(netlist, mapped)
+    write_netlist_design(tmp_path, mapped / "netlist.v", tmp_path / "netlist")
+    frames = random.integers(0, 64, (30, 64))
+    expected = evaluate(graph, frames)
+    for mode in (BackPressure.NONE, BackPressure.RANDOM):
+        result = run_regression(tmp_path / "netlist", frames, expected, back_pressure=mode, libraries=ecp5_models())
+        assert result.passed, result.failure()
+        if mode is BackPressure.NONE:
+            assert result.initiation_interval == CycleRange.fixed(accelerator.interval)
