@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, at_most, equal
@@ -14,9 +14,10 @@ from karui.flows.bench.reference_data import data_folder
 from karui.flows.recipe import find_recipe
 from karui.sw.compress.config import ShareConfig
 from karui.sw.compress.packed_network import pack_network
-from karui.sw.compress.pipeline import CompressionRun, dense, fix_integers, pooled_first
-from karui.sw.compress.share import own_weights, share_by_clustering
+from karui.sw.compress.pipeline import CompressionRun, dense, pooled_first
+from karui.sw.compress.share import share_by_clustering
 from karui.sw.models.build import build_model
+from karui.sw.nn.quant_weight import quant_weight_layers
 from karui.sw.train.data import load_data
 from karui.sw.train.evaluate import tensors
 from karui.sw.train.loop import train
@@ -114,7 +115,14 @@ def _row(context: CompressionRun, network: nn.Module, variant: Variant, run: Ben
     model = build_model(context.model_config)
     model.load_state_dict(network.state_dict())
     share_by_clustering(model, variant.config, seed=SEED)
-    row = asdict(variant) | _figures(context, deepcopy(model), variant, "clustered")
+    clustered = _integer_network(context, model)
+    # Retraining moves the values of the code books alone: the file keeps its size but for a few bits of them.
+    data, _ = pack_network(clustered, context.model_config, vector=variant.vector, books=variant.books)
+    row = asdict(variant) | {
+        "bytes": len(data),
+        "times smaller": round(_float_bytes(clustered) / len(data), 1),
+        "clustered: error, %": _percent(context.accuracy(pooled_first(clustered))),
+    }
     phase, training = variant.config, context.recipe.train
     images, labels = tensors(context.dataset.train_images, context.dataset.train_labels)
     train(
@@ -123,24 +131,23 @@ def _row(context: CompressionRun, network: nn.Module, variant: Variant, run: Ben
         labels[:RETRAINING_IMAGES],
         replace(training, epochs=phase.epochs, learning_rate=phase.learning_rate),
     )
-    row |= _figures(context, model, variant, "retrained")
+    row["retrained: error, %"] = _percent(context.accuracy(pooled_first(_integer_network(context, model))))
     run.progress(
-        f"{variant.name}, d = {variant.vector}, k = {variant.size}: {row['clustered: bytes']:,} bytes, "
+        f"{variant.name}, d = {variant.vector}, k = {variant.size}: {row['bytes']:,} bytes, "
         f"{row['clustered: error, %']} % error, retrained {row['retrained: error, %']} %"
     )
     return row
 
 
-def _figures(context: CompressionRun, model: nn.Sequential, variant: Variant, stage: str) -> dict[str, Any]:
-    """Error of the integer network, and the bytes of its file."""
-    own_weights(model)
-    fix_integers(model)
-    data, _ = pack_network(model.eval(), context.model_config, vector=variant.vector, books=variant.books)
-    return {
-        f"{stage}: error, %": _percent(context.accuracy(pooled_first(model))),
-        f"{stage}: bytes": len(data),
-        f"{stage}: times smaller": round(_float_bytes(model) / len(data), 1),
-    }
+@torch.no_grad()
+def _integer_network(context: CompressionRun, shared: nn.Module) -> nn.Sequential:
+    """The integer network that a network with code books stands for."""
+    model = build_model(context.model_config)
+    for layer, source in zip(quant_weight_layers(model), quant_weight_layers(shared), strict=True):
+        layer.weight.copy_(source.weight)
+        if layer.bias is not None and source.bias is not None:
+            layer.bias.copy_(source.bias)
+    return model.eval()
 
 
 def _smallest(rows: list[dict[str, Any]], limit: float) -> dict[str, dict[str, int | None]]:
@@ -154,7 +161,7 @@ def _smallest(rows: list[dict[str, Any]], limit: float) -> dict[str, dict[str, i
     return {
         stage: {
             kind: min(
-                (row[f"{stage}: bytes"] for row in rows if chosen(row) and row[f"{stage}: error, %"] <= limit),
+                (row["bytes"] for row in rows if chosen(row) and row[f"{stage}: error, %"] <= limit),
                 default=None,
             )
             for kind, chosen in kinds.items()
