@@ -178,7 +178,13 @@ class EventGraph:
             )
 
     def earliest(
-        self, start: Sequence[Cycles], *, period: int | None = None, also: Sequence[Wait] = (), rounds: int
+        self,
+        start: Sequence[Cycles],
+        *,
+        period: int | None = None,
+        also: Sequence[Wait] = (),
+        rounds: int,
+        within: int | None = None,
     ) -> list[Cycles] | None:
         """The earliest cycles, or None if so many rounds do not find them: waits that go round in a circle have none.
 
@@ -192,6 +198,8 @@ class EventGraph:
             Waits beside those of the graph.
         rounds : int
             How often each wait is looked at, at most.
+        within : int, optional
+            Cycles by which an event may be later than at the start, for the search to go on.
         """
         cycles = [one.copy() for one in start]
         waits = [one for one in (*self._waits, *also) if period is not None or one.frames == 0]
@@ -209,6 +217,9 @@ class EventGraph:
                         settled = False
             if settled:
                 return cycles
+            delays = (int(now[-1] - first[-1]) for now, first in zip(cycles, start, strict=True))
+            if within is not None and max(delays) > within:
+                return None
         return None
 
     def latest(self, start: Sequence[Cycles], fixed: Sequence[int], *, period: int) -> list[Cycles]:

@@ -23,8 +23,9 @@ from karui.hw.deep_fifo import LEAST_DEPTH, least_depth
 from karui.hw.event_graph import EventGraph, Wait
 from karui.hw.timing import Cycles
 
-_ROUNDS = 64
-"""Rounds within which cycles must be found for a depth to count as enough; where there are any, 20 or so find them."""
+_MOST_ROUNDS, _LEAST_ROUNDS, _ROUNDS_TIMES_EVENTS = 500, 64, 100_000_000
+"""Rounds within which cycles must be found for a depth to count as enough. Mostly 20 are plenty; the more a graph has
+of them, the longer each takes."""
 _SEARCHED_EVENTS = 10_000_000
 """Events a frame up to which the least depths are searched for, which takes a minute for two millions."""
 
@@ -120,8 +121,10 @@ class FifoDepths:
         return depths
 
     def _found(self, start: Sequence[Cycles], depths: Sequence[int]) -> list[Cycles] | None:
+        """The earliest cycles with FIFOs so deep, unless they are later than at the start by a whole frame."""
         waits = rooms(self.graph, self.queues, depths)
-        return self.graph.earliest(start, period=self.period, also=waits, rounds=_ROUNDS)
+        rounds = min(_MOST_ROUNDS, max(_LEAST_ROUNDS, _ROUNDS_TIMES_EVENTS // sum(map(len, start))))
+        return self.graph.earliest(start, period=self.period, also=waits, rounds=rounds, within=self.period)
 
     def _held(self, writes: Cycles, reads: Cycles) -> int:
         frames = 3 + int((reads - writes).max()) // self.period
