@@ -1,17 +1,54 @@
-"""A rig for sources: an endless stream cut into frames, so that the regression can play it."""
+"""Rigs for sources of endless streams, so that one can be played, or placed and timed, alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import wiring
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import Out
 
 from karui.hw.axi_stream import AxiStreamEndConfig, AxiStreamInput, AxiStreamInputConfig, AxiStreamOutput
 from karui.hw.counters import cycle
 from karui.hw.emit import emit
 from karui.hw.manifest import CycleRange, Manifest, Predicted, StreamPort
+from karui.hw.skid_buffer import SkidBuffer
 from karui.sw.numerics import NumberFormat, unsigned
+
+
+class RegisteredSource(wiring.Component):
+    """A source between registers, as its neighbours in a design give them: both directions of its stream end there.
+
+    Parameters
+    ----------
+    source : wiring.Component
+        Has a member `o`, a stream.
+
+    Members
+    -------
+    o : Out(stream)
+        The same words, in a structure of one field `word`; latency 1 cycle, throughput a word a cycle.
+    """
+
+    o: stream.Interface
+
+    def __init__(self, source: wiring.Component) -> None:
+        self._source = source
+        self._words: stream.Interface = getattr(source, "o")  # noqa: B009 - members are made at run time
+        self._layout = data.StructLayout({"word": self._words.payload.shape()})
+        super().__init__({"o": Out(stream.Signature(self._layout))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.source = self._source
+        m.submodules.end = end = SkidBuffer(self._layout)
+        m.d.comb += [
+            end.i.valid.eq(self._words.valid),
+            end.i.payload.as_value().eq(self._words.payload),
+            self._words.ready.eq(end.i.ready),
+        ]
+        wiring.connect(m, end.o, wiring.flipped(self.o))
+        return m
 
 
 class FramesOnDemand(wiring.Component):
@@ -59,7 +96,7 @@ class FramesOnDemand(wiring.Component):
             outer = getattr(self, name)
             m.d.comb += inner.eq(outer) if member.flow == wiring.In else outer.eq(inner)
         wiring.connect(m, request.error, frames.error)
-        words = getattr(self._source, "o")  # noqa: B009 - members are made at run time
+        words: stream.Interface = getattr(self._source, "o")  # noqa: B009 - members are made at run time
         transfer = Signal()
         word = cycle(m, "word", self.words, step=transfer)
         m.d.comb += [

@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from amaranth.hdl import Module
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import Out
 
 from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, at_most, equal
 from karui.flows.bench.estimate import look_up_tables
 from karui.flows.synthesize import CellCount, SynthesisResult, TimingMissed, find_device, synthesize
+from karui.flows.synthesize.block_ram_register import absorb_output_registers
+from karui.flows.synthesize.yosys import map_netlist, write_netlist
 from karui.hw.emit import emit
 from karui.hw.huffman_decoder import HuffmanDecoderConfig
 from karui.hw.huffman_images import interleaved
 from karui.hw.huffman_stream import HuffmanStream, HuffmanStreamConfig
 from karui.hw.manifest import Manifest
-from karui.hw.skid_buffer import SkidBuffer
-from karui.sim.frames_on_demand import write_frames_on_demand
+from karui.sim.frames_on_demand import RegisteredSource, write_frames_on_demand
+from karui.sim.netlist import NETLIST_NAME, ecp5_models, write_netlist_design
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sw.coding.canonical_code import LONGEST_CODE, CanonicalCode
@@ -37,6 +36,7 @@ AIM_MHZ = {SLOTS: 250.0, FEWEST_SLOTS: 220.0}
 SEEDS = 3
 SEED = 1
 FRAMES = 25
+NETLIST_FRAMES = 3
 
 Symbols = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -54,43 +54,29 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
         symbols = _symbols(code, slots * lanes)
         streams = interleaved(symbols, slots * lanes)
         config = HuffmanStreamConfig(decoder=HuffmanDecoderConfig(code=code, streams=streams, lanes=lanes))
-        checks += _play(config, symbols, run, name)
-        result = _place(config, run, name)
+        folder = run.folder / name.replace(" ", "-")
+        run.progress(f"{name}: simulating {FRAMES} passes over {len(symbols):,} symbols")
+        checks += _play(config, symbols, folder, name)
+        run.progress(f"{name}: placing and routing on {DEVICE.name}")
+        result = _place(config, folder, run)
+        run.progress(f"{name}: simulating the netlist")
+        checks.append(_play_netlist(symbols, folder, name))
         cells, rate = result.by_module["source"], (result.fmax_mhz or 0.0) * 1e6 * lanes
         cost[name] = cells.lut, look_up_tables(cells)
         checks.append(at_least(f"{name}: symbols a second, best seed", round(rate), lanes * SYMBOLS_PER_SECOND))
         if lanes == 1:
             checks.append(at_most(f"{name}: LUT4", cells.lut, LUT4))
-        details[name] = {"slots": slots, "lanes": lanes, "symbols_a_pass": len(symbols)} | _details(
-            config, result, cells
-        )
+        details[name] = {
+            "slots": slots,
+            "lanes": lanes,
+            "symbols_a_pass": len(symbols),
+            "stream_bits": [image.bits.bits for image in config.decoder.images],
+            **_figures(result, cells),
+        }
     for kind, index in (("LUT4", 0), ("all look-up tables", 1)):
         ratio = round(cost["double"][index] / cost["single"][index], 2)
         checks.append(Check(what=f"{kind}, double over single", value=ratio, target="< 2", passed=ratio < 2))
     return BenchmarkResult(checks=tuple(checks), details=details, seed=SEED)
-
-
-class _Timed(wiring.Component):
-    """The decoder between registers, as it is in a design: both directions of its stream end in a skid buffer."""
-
-    o: stream.Interface
-
-    def __init__(self, config: HuffmanStreamConfig) -> None:
-        self._source = HuffmanStream(config)
-        self._layout = data.StructLayout({"symbols": self._source.o.payload.shape()})
-        super().__init__({"o": Out(stream.Signature(self._layout))})
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.source = source = self._source
-        m.submodules.end = end = SkidBuffer(self._layout)
-        m.d.comb += [
-            end.i.valid.eq(source.o.valid),
-            end.i.payload.as_value().eq(source.o.payload),
-            source.o.ready.eq(end.i.ready),
-        ]
-        wiring.connect(m, end.o, wiring.flipped(self.o))
-        return m
 
 
 def _code() -> CanonicalCode:
@@ -108,15 +94,11 @@ def _symbols(code: CanonicalCode, streams: int) -> Symbols:
     return symbols[: len(symbols) // streams * streams]
 
 
-def _play(config: HuffmanStreamConfig, symbols: Symbols, run: BenchmarkRun, name: str) -> list[Check]:
+def _play(config: HuffmanStreamConfig, symbols: Symbols, folder: Path, name: str) -> list[Check]:
     """Decode on Verilator, with and without pauses of the consumer, and with a bit of each image flipped."""
-    folder = run.folder / name.replace(" ", "-") / "rtl"
     lanes = config.decoder.lanes
     words = len(symbols) // lanes
-    run.progress(f"{name}: simulating {FRAMES} passes over {len(symbols):,} symbols")
-    write_frames_on_demand(
-        HuffmanStream(config), folder, element=config.queue.element, lanes=lanes, words=words
-    )  # fmt: skip
+    write_frames_on_demand(HuffmanStream(config), folder, element=config.queue.element, lanes=lanes, words=words)
     frames, expected = np.zeros((FRAMES, 1), dtype=np.int64), np.tile(symbols, (FRAMES, 1))
     checks = []
     for mode in BackPressure:
@@ -145,22 +127,38 @@ def _roms(folder: Path) -> list[Path]:
     return [image for image in images if any(read_memory_image(image))]
 
 
-def _place(config: HuffmanStreamConfig, run: BenchmarkRun, name: str) -> SynthesisResult:
-    folder = run.folder / name.replace(" ", "-") / "placed"
-    emit(_Timed(config), folder, name="decoder")
-    run.progress(f"{name}: placing and routing on {DEVICE.name}")
+def _place(config: HuffmanStreamConfig, folder: Path, run: BenchmarkRun) -> SynthesisResult:
+    timed = folder / "timed"
+    emit(RegisteredSource(HuffmanStream(config)), timed, name="decoder")
+    aim = AIM_MHZ[config.decoder.slots]
     try:
         return synthesize(
-            folder, folder / "synthesis", device=DEVICE, clock_mhz=AIM_MHZ[config.decoder.slots], seeds=SEEDS,
-            top="decoder", progress=run.progress,
-        )  # fmt: skip
+            timed, timed / "placed", device=DEVICE, clock_mhz=aim, seeds=SEEDS, top="decoder", progress=run.progress
+        )
     except TimingMissed as missed:
         return missed.result
 
 
-def _details(config: HuffmanStreamConfig, result: SynthesisResult, cells: CellCount) -> dict[str, Any]:
+def _play_netlist(symbols: Symbols, folder: Path, name: str) -> Check:
+    """Map the design that was played, and play the netlist."""
+    manifest = Manifest.load(folder)
+    mapped = folder / "mapped"
+    mapped.mkdir()
+    sources = [folder / source for source in manifest.sources]
+    netlist = map_netlist(sources, top=manifest.top, clock=manifest.clock, device=DEVICE, folder=mapped)
+    absorb_output_registers(netlist.design)
+    write_netlist(netlist, mapped)
+    write_netlist_design(folder, mapped / NETLIST_NAME, folder / "netlist")
+    frames, expected = np.zeros((NETLIST_FRAMES, 1), dtype=np.int64), np.tile(symbols, (NETLIST_FRAMES, 1))
+    result = run_regression(
+        folder / "netlist", frames, expected, back_pressure=BackPressure.RANDOM, seed=SEED, libraries=ecp5_models()
+    )
+    return equal(f"{name}: failed checks of the netlist, random pauses", result.failure() or "none", "none")
+
+
+def _figures(result: SynthesisResult, cells: CellCount) -> dict[str, Any]:
+    """Cells of the decoder alone, without the registers around it."""
     return {
-        "stream_bits": [image.bits.bits for image in config.decoder.images],
         "lut4": cells.lut,
         "carry": cells.carry,
         "lutram": cells.lutram,
@@ -178,7 +176,7 @@ HUFFMAN_DECODER = Benchmark(
     name="huffman-decoder",
     description=f"canonical Huffman decoder of {ALPHABET} symbols in up to {LONGEST_CODE} bits on {DEVICE.name}, best "
     f"of {SEEDS} seeds: a symbol a cycle, two a cycle, and a symbol a cycle from the fewest streams",
-    target="every symbol right and one a cycle, under back-pressure too, flipped bits caught; "
+    target="every symbol right and one a cycle, in the netlist too and under back-pressure, flipped bits caught; "
     f">= {SYMBOLS_PER_SECOND / 1e6:.0f} million symbols a second in <= {LUT4} LUT4; double rate for less than twice "
     "the look-up tables",
     minutes=15,
