@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from amaranth.hdl import Array, Module, Mux, Signal, Value
+from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.counters import cycle, level
-from karui.hw.cyclic_rom import CyclicRom, CyclicRomConfig
 from karui.hw.integer_dot_product import Multiplier
-from karui.hw.lane_group import ScalingConfig, activation_pipeline
+from karui.hw.lane_group import ScalingConfig
 from karui.hw.sparse_entries import EntriesConfig, entry_source
 from karui.hw.sparse_pe import COLUMN_LATENCY, SparsePe, SparsePeConfig, code_book
+from karui.hw.sparse_results import SparseResults, SparseResultsConfig
 from karui.hw.sparse_segments import SLOTS, SparseSegments
-from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
+from karui.hw.stream import FIFO_LATENCY, delayed, lanes_of
 from karui.hw.threshold import ThresholdConfig
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
-from karui.hw.weight_rom import WEIGHT_ROM_LATENCY, SequentialRom
-from karui.sw.numerics import NumberFormat, format_for_range, pack, to_integers
+from karui.sw.numerics import NumberFormat
 
 _SUM_READ_LATENCY = 2
 _SELECTED = 4
@@ -105,7 +102,7 @@ class SparseMatrixVectorConfig:
     @property
     def output_format(self) -> NumberFormat:
         """Format of a result."""
-        return self.accumulator if self.activation is None else self.activation.output_format
+        return self.results.output_format
 
     @property
     def input_fold(self) -> int:
@@ -166,25 +163,26 @@ class SparseMatrixVectorConfig:
         """Cycles from a pass' last entry asked for to its sums, all of them in the memory."""
         return self.entries.latency + self.pe.latency + 1
 
+    @cached_property
+    def results(self) -> SparseResultsConfig:
+        """The way out."""
+        return SparseResultsConfig(
+            segments=self.segments,
+            address_bits=self.pe.address_bits,
+            accumulator=self.accumulator,
+            bias=self.bias,
+            activation=self.activation,
+        )
+
     @property
-    def select_latency(self) -> int:
-        """Cycles of the choice among the sums of a lane's processing elements."""
-        count, levels = self.segments.pe // self.segments.lanes, 0
-        while count > 1:
-            count, levels = -(-count // _SELECTED), levels + 1
-        return levels
+    def steps(self) -> tuple[int, ...]:
+        """Steps in which each beat of a result is put together."""
+        return self.results.steps
 
     @property
     def result_latency(self) -> int:
-        """Cycles from the last step of a beat of sums to the valid tag of its results."""
-        activation = 0 if self.activation is None else self.activation.latency
-        return WEIGHT_ROM_LATENCY + _SUM_READ_LATENCY + self.select_latency + 2 + activation
-
-    @cached_property
-    def steps(self) -> tuple[int, ...]:
-        """Steps in which each beat of a result is put together: as many as there are parts of one of its sums."""
-        parts = np.array([max(1, len(parts)) for parts in self.segments.parts])
-        return tuple(parts.reshape(self.output_fold, -1).max(axis=1).tolist())
+        """Cycles from the last step of a beat to the valid tag of its results."""
+        return self.results.latency
 
     @cached_property
     def period(self) -> int:
@@ -284,10 +282,19 @@ class SparseMatrixVector(wiring.Component):
         vector_ready = self._take_in(
             m, elements, start, delayed(m, ended, config.release_cycles, name="release", control=True)
         )
-        result_room = self._give_out(
-            m, elements, start, delayed(m, ended, config.completion_cycles, name="done", control=True)
-        )
-        m.d.comb += start.eq(self._pass(m, elements, entries.o, ended, start) & vector_ready & result_room)
+        m.submodules.results = results = SparseResults(config.results)
+        wiring.connect(m, results.o, wiring.flipped(self.o))
+        may_start = self._pass(m, elements, entries.o, ended, start)
+        m.d.comb += [
+            start.eq(may_start & vector_ready & results.room),
+            results.start.eq(start),
+            results.done.eq(delayed(m, ended, config.completion_cycles, name="done", control=True)),
+        ]
+        for index, element in enumerate(elements):
+            m.d.comb += [
+                element.sum_address.eq(results.addresses[index % config.segments.lanes]),
+                results.sums[index].eq(element.sum),
+            ]
         return m
 
     def _pass(
@@ -349,135 +356,3 @@ class SparseMatrixVector(wiring.Component):
                 element.word_address.eq(place.number | buffer.number << config.pe.word_bits),
             ]
         return ~ready.empty
-
-    def _give_out(self, m: Module, elements: list[SparsePe], start: Signal, done: Value) -> Value:
-        """Bring the sums into the order of the rows and out; returns whether there is room for those of a pass."""
-        config = self.config
-        lanes, address_bits = config.segments.lanes, config.pe.address_bits
-        m.submodules.output = output = ElasticOutput(
-            ElasticOutputConfig(
-                payload=lanes_of(config.output_format, lanes),
-                period=1,
-                latency=config.result_latency + max(config.steps) - 1,
-            )
-        )
-        wiring.connect(m, output.o, wiring.flipped(self.o))
-        step = Signal()
-        row = cycle(m, "row", sum(config.steps), step=step)
-        half = cycle(m, "result_half", 2, step=step & row.is_last)
-        results = level(m, "results", 2, up=done, down=step & row.is_first)
-        room = level(m, "result_room", 2, up=step & row.is_last, down=start, init=2)
-        m.submodules.ends = ends = CyclicRom(CyclicRomConfig(words=self._ends(), width=2))
-        begins_beat, ends_beat = ends.word[0], ends.word[1]
-        m.d.comb += [
-            step.eq((output.credit | ~begins_beat) & (~results.empty | ~row.is_first)),
-            output.reserve.eq(step & begins_beat),
-            ends.advance.eq(step),
-        ]
-        m.submodules.table = table = SequentialRom(*self._table(), "auto")
-        m.d.comb += table.take.eq(step)
-        read_half = delayed(m, half.number, WEIGHT_ROM_LATENCY, name="read_half")
-        added = config.result_latency - self._activation_latency - 1
-        begins = delayed(m, begins_beat, added, name="begins")
-        valid = delayed(m, step & ends_beat, added + 1, name="result_valid", control=True)
-        sums = Signal(lanes_of(config.accumulator, lanes), reset_less=True)
-        for lane, fields in enumerate(self._table_fields(table.data)):
-            of_lane = elements[lane::lanes]
-            for element in of_lane:
-                m.d.comb += element.sum_address.eq(fields.address | read_half << address_bits)
-            number = delayed(m, fields.chosen, _SUM_READ_LATENCY, name=f"chosen_{lane}")
-            found = _select(m, [element.sum for element in of_lane], number, name=f"lane_{lane}")
-            wait = _SUM_READ_LATENCY + config.select_latency
-            bias = delayed(m, fields.bias, wait, name=f"bias_{lane}").as_signed()
-            part = Signal.like(sums[lane], name=f"part_{lane}", reset_less=True)
-            m.d.sync += [
-                part.eq(Mux(delayed(m, fields.used, wait, name=f"used_{lane}"), found, 0) + bias),
-                sums[lane].eq(Mux(begins, 0, sums[lane]) + part),
-            ]
-        if config.activation is None:
-            m.d.comb += [output.i.payload.eq(sums), output.i.valid.eq(valid)]
-        else:
-            m.submodules.activation = activation = activation_pipeline(config.activation)
-            m.d.comb += [activation.i.payload.eq(sums), activation.i.valid.eq(valid)]
-            wiring.connect(m, activation.o, output.i)
-        return ~room.empty
-
-    @property
-    def _activation_latency(self) -> int:
-        return 0 if self.config.activation is None else self.config.activation.latency
-
-    @property
-    def _bias_format(self) -> NumberFormat:
-        """Format of a bias, signed."""
-        bias = self.config.bias
-        return format_for_range(-1, 0) if bias is None else format_for_range(min(-1, int(bias.min())), int(bias.max()))
-
-    @property
-    def _field_bits(self) -> tuple[int, int, int, int]:
-        """Widths of an entry of the table: address, number among the lane's processing elements, use, bias."""
-        segments = self.config.segments
-        return (
-            self.config.pe.address_bits,
-            (segments.pe // segments.lanes - 1).bit_length(),
-            1,
-            self._bias_format.bits,
-        )
-
-    def _ends(self) -> tuple[int, ...]:
-        """For each step whether it begins a beat, and whether it ends it."""
-        return tuple(
-            (number == 0) | (number == steps - 1) << 1 for steps in self.config.steps for number in range(steps)
-        )
-
-    def _table(self) -> tuple[list[int], int]:
-        """For each step and lane where a part of a sum is, and what is added to it; words and their width."""
-        config = self.config
-        lanes, parts = config.segments.lanes, config.segments.parts
-        address_bits, chosen_bits, _, bias_bits = self._field_bits
-        biases = [0] * config.outputs
-        if config.bias is not None:
-            biases = to_integers(pack(config.bias.astype(np.int64)[:, None], self._bias_format))
-        width = sum(self._field_bits)
-        words = []
-        for beat, steps in enumerate(config.steps):
-            for number in range(steps):
-                word = 0
-                for lane in range(lanes):
-                    row = beat * lanes + lane
-                    entry = biases[row] << width - bias_bits if number == 0 else 0
-                    if number < len(parts[row]):
-                        part = parts[row][number]
-                        entry |= part.address | (part.pe // lanes | 1 << chosen_bits) << address_bits
-                    word |= entry << lane * width
-                words.append(word)
-        return words, lanes * width
-
-    def _table_fields(self, word: Signal) -> Iterator[_TableEntry]:
-        """The entry of each lane."""
-        places = np.cumsum([0, *self._field_bits]).tolist()
-        for lane in range(self.config.segments.lanes):
-            entry = word[lane * places[-1] : (lane + 1) * places[-1]]
-            yield _TableEntry(*(entry[first:end] for first, end in pairwise(places)))
-
-
-class _TableEntry(NamedTuple):
-    """What one lane reads in a step."""
-
-    address: Value
-    chosen: Value
-    used: Value
-    bias: Value
-
-
-def _select(m: Module, values: list[Value], number: Value, *, name: str) -> Value:
-    """One of several values, through multiplexers of a register each."""
-    bits = (_SELECTED - 1).bit_length()
-    stage = 0
-    while len(values) > 1:
-        chosen = []
-        for index, first in enumerate(range(0, len(values), _SELECTED)):
-            register = Signal.like(values[0], name=f"{name}_{stage}_{index}", reset_less=True)
-            m.d.sync += register.eq(Array(values[first : first + _SELECTED])[number[:bits]])
-            chosen.append(register)
-        values, number, stage = chosen, delayed(m, number[bits:], 1, name=f"{name}_number_{stage}"), stage + 1
-    return values[0]
