@@ -123,7 +123,7 @@ def report_file(path: Path) -> FileReport:
         If it is none of a compressed network.
     """
     container = read_container(path)
-    data, account = pack_container(container.metadata, container.tensors)
+    _, account = pack_container(container.metadata, container.tensors)
     biases = {tensor.name: tensor for tensor in container.tensors if isinstance(tensor, RawTensor)}
     bits = account.by_tensor
     layers = [
@@ -131,7 +131,7 @@ def report_file(path: Path) -> FileReport:
         for tensor in container.tensors
         if isinstance(tensor, SharedTensor)
     ]
-    return FileReport(layers=tuple(layers), bytes=len(data), account=account)
+    return FileReport(layers=tuple(layers), bytes=path.stat().st_size, account=account)
 
 
 def _layer(tensor: SharedTensor, bias: RawTensor | None, bits: Mapping[str, int]) -> LayerReport:

@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from karui.flows.bench.lenet_compression import TARGETS
 from karui.flows.build_folder import BuildFolder
-from karui.flows.recipe import load_recipe
+from karui.flows.recipe import find_recipe, load_recipe
 from karui.flows.settings import Settings
 from karui.flows.training import load_network, run_train
+from karui.sw.compress.packed_network import read_network
+from karui.sw.compress.report import report_file
 from karui.sw.configuration import ConfigurationError
 from karui.sw.data.datasets import load
 from karui.sw.golden import trace
@@ -17,6 +20,7 @@ from karui.sw.ir import Huffman
 from karui.sw.lower.agreement import compare_with_golden, to_graph_layout
 from karui.sw.lower.compressed_storage import with_compressed_storage
 from karui.sw.lower.from_torch import lower
+from karui.sw.train.evaluate import held_out_accuracy
 from karui.sw.train.loop import EpochRecord
 
 RECIPE = """
@@ -108,3 +112,16 @@ def test_wrong_keys_are_named(tmp_path: Path) -> None:
         path.write_text(RECIPE.replace(before, after))
         with pytest.raises(ConfigurationError, match=message):
             load_recipe(path)
+
+
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_shipped_file_reaches_its_target(name: str, shared_data: Path) -> None:
+    recipe = find_recipe(name)
+    assert recipe.checkpoint is not None
+    packed = read_network(recipe.checkpoint)
+    assert packed.config == recipe.training.model
+    report = report_file(recipe.checkpoint)
+    assert report.account.total == 8 * recipe.checkpoint.stat().st_size
+    assert report.ratio >= TARGETS[name].ratio
+    accuracy = held_out_accuracy(packed.model, load(recipe.training.data.name, shared_data))
+    assert round(100 * (1 - accuracy), 2) <= TARGETS[name].error
