@@ -39,7 +39,7 @@ def test_shipped_checkpoint_reaches_its_target(name: str, shared_data: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "least"), [("bnn-cnv", 0.71)])
+@pytest.mark.parametrize(("name", "least"), [("bnn-cnv", 0.755)])
 def test_shipped_cifar10_network_reaches_its_target(name: str, least: float, shared_data: Path, tmp_path: Path) -> None:
     """On copies of CIFAR-10's images, brought into its binary form first."""
     convert = shared_data / "cifar10" / "to_binary.py"
