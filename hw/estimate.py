@@ -195,13 +195,12 @@ def _sparse(stage: Stage, fold: Fold) -> Resources:
         element.vector_words, fold.simd * element.input_format.bits, distributed=DISTRIBUTED_RAM_WORDS
     )
     sums = memory_cost(element.sum_words, config.accumulator.bits, distributed=DISTRIBUTED_RAM_WORDS)
-    book = Resources()
-    if element.book is not None:
-        book = memory_cost(len(element.book), element.weight_format.bits, distributed=BOOK_WORDS)
+    book_words = 0 if element.book is None else len(element.book)
+    book = memory_cost(book_words, element.weight_format.bits, distributed=BOOK_WORDS)
     products = element.product
     of_product = 0.0 if products.dsps else products.luts
     # Adders of the column (twice) and the row, a multiplexer in front of each, and the sum's.
-    adders = 6 * config.inputs.bit_length() + 4 * element.address_bits + 3.5 * config.accumulator.bits
+    adders = 4 * config.inputs.bit_length() + 2.5 * element.address_bits + 2.2 * config.accumulator.bits
     of_element = round(adders + of_product) + vectors.luts * 3 // 2 + sums.luts * 3 // 2 + book.luts
     rams = vectors.block_rams + sums.block_rams + book.block_rams
     table = memory_cost(
@@ -211,7 +210,7 @@ def _sparse(stage: Stage, fold: Fold) -> Resources:
     lane = Resources() if stage.activation is None else _activation_lane(stage.activation, stage, config.output_fold)
     out = fold.pe * config.accumulator.bits // 2 + segments.lanes * (4 * config.accumulator.bits + lane.luts)
     return Resources(
-        luts=fold.pe * of_element + out + table.luts + entries.luts + 250,
+        luts=fold.pe * of_element + out + table.luts + entries.luts + 170,
         block_rams=fold.pe * rams + table.block_rams + entries.block_rams + segments.lanes * lane.block_rams,
         dsps=fold.pe * products.dsps + segments.lanes * lane.dsps,
     )
@@ -223,11 +222,11 @@ def _entries(entries: EntriesConfig) -> Resources:
         return memory_cost(entries.segments.pass_cycles, entries.width, distributed=DISTRIBUTED_ROM_WORDS)
     total = Resources()
     for decoder in (entries.gaps, entries.codes):
-        for image in decoder.images:
-            # Both ports of a stream's memory are read.
-            streams = memory_cost(len(image.words), 2 * image.word_bits, distributed=DISTRIBUTED_ROM_WORDS)
-            luts = round(60 + 30 * image.window_bits)
-            total += Resources(luts=luts + streams.luts, block_rams=streams.block_rams)
+        symbols = memory_cost(len(decoder.images[0].symbols), decoder.symbol_bits, distributed=DISTRIBUTED_ROM_WORDS)
+        for lane, image in enumerate(decoder.images):
+            # Two words at once; each two lanes share a symbol table.
+            total += memory_cost(len(image.words), 2 * image.word_bits, distributed=DISTRIBUTED_ROM_WORDS)
+            total += Resources(luts=72 + 10 * image.window_bits, block_rams=symbols.block_rams * (lane % 2 == 0))
     return total
 
 
