@@ -63,7 +63,7 @@ def _weights(stage: Stage) -> Constant:
     return stage.graph.constants[stage.node.inputs[1]]
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=64)
 def _entries(weights: Constant, pe: int, lanes: int) -> EntriesConfig:
     """The entries of a constant; the same ones are asked for at each folding of a stage."""
     storage = weights.storage

@@ -159,6 +159,15 @@ def test_huffman_coded_weights_yield_the_same(shape, pressure):
     check(replace(config, entries=HuffmanEntriesConfig(segments=config.segments, max_length=9)), pressure=pressure)
 
 
+@pytest.mark.parametrize("outputs", [12, 13])
+def test_a_code_of_a_single_symbol_is_decoded(outputs):
+    """Without a zero, all gaps are alike and all codes; 13 rows leave a slot to be filled up."""
+    config = engine(np.full((outputs, 32), 5), pe=1, simd=4)
+    entries = HuffmanEntriesConfig(segments=config.segments)
+    assert (entries.gaps.code.max_length, np.count_nonzero(entries.codes.code.lengths)) == (1, 1 + outputs % 2)
+    check(replace(config, entries=entries))
+
+
 @pytest.mark.parametrize("input_format", [BIPOLAR, signed(5), unsigned(8)])
 @pytest.mark.parametrize("multiplier", ["dsp", "lut"])
 def test_formats_of_the_input(input_format, multiplier):
