@@ -87,16 +87,23 @@ def test_images_hold_the_weights_and_a_flipped_bit_is_caught(tmp_path: Path) -> 
         assert f"{symbol:6}  {length:6}  " in table
     check_images(entries, tmp_path, "scores_entries")
 
-    image = tmp_path / "scores_entries_codes_lane_0.mem"
-    words = read_memory_image(image)
-    words[len(words) // 2] ^= 2
-    image.write_text(memory_image(words, entries.codes.images[0].word_bits))
-    with pytest.raises(ImageError, match="scores_entries"):
-        check_images(entries, tmp_path, "scores_entries")
     frames = np.random.default_rng(1).integers(0, 16, (40, 10, 10, 4))
-    result = run_regression(tmp_path, frames, evaluate(graph, frames))
-    assert not result.passed
-    assert "word: frame" in result.failure()
+    expected = evaluate(graph, frames)
+    assert run_regression(tmp_path, frames, expected).passed
+    stream, symbols = "scores_entries_codes_lane_0.mem", "scores_entries_codes.mem"
+    for name, bits in ((stream, entries.codes.images[0].word_bits), (symbols, entries.codes.symbol_bits)):
+        image = tmp_path / name
+        good = image.read_text()
+        words = read_memory_image(image)
+        words[len(words) // 2] ^= 2
+        image.write_text(memory_image(words, bits))
+        if name == stream:
+            with pytest.raises(ImageError, match="scores_entries"):
+                check_images(entries, tmp_path, "scores_entries")
+        result = run_regression(tmp_path, frames, expected)
+        assert not result.passed
+        assert "word: frame" in result.failure()
+        image.write_text(good)
 
 
 @pytest.mark.slow
