@@ -73,7 +73,9 @@ def k_means(vectors: Reals, k: int, *, initialisation: Initialisation = "linear"
     return _ordered(estimator.cluster_centers_.astype(np.float32), vectors)
 
 
-def entropy_constrained(vectors: Reals, start: Clustering, *, rate: float, zero_bits: bool = True) -> Clustering:
+def entropy_constrained(
+    vectors: Reals, start: Clustering, *, rate: float, zero_bits: bool = True, iterations: int = ITERATIONS
+) -> Clustering:
     """Trade distortion against the bits of the codes, until nothing changes.
 
     Minimises ``sum |x - c|**2 + price * bits(code)`` by turns: each vector goes to the centre of the least cost, where
@@ -91,6 +93,8 @@ def entropy_constrained(vectors: Reals, start: Clustering, *, rate: float, zero_
     zero_bits
         Whether the zero vector is a code of its own, fixed at zero, to which any vector may move; pruned vectors stay
         there. Without it all vectors are coded by the code book.
+    iterations
+        Turns at most.
 
     Returns
     -------
@@ -103,7 +107,7 @@ def entropy_constrained(vectors: Reals, start: Clustering, *, rate: float, zero_
     chosen = vectors[live].astype(np.float32)
     codes = start.codes + int(zero_bits)
     price = rate * float(np.square(chosen[chosen != 0]).mean()) if chosen.any() else 0.0
-    for _ in range(ITERATIONS):
+    for _ in range(iterations):
         counts = np.bincount(codes, minlength=len(book)).astype(np.float64)
         if zero_bits:
             counts[0] += len(vectors) - len(chosen)

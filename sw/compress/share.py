@@ -8,11 +8,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from karui.sw.compress.cluster import Clustering, Reals, entropy_constrained, k_means, product_quantization
+from karui.sw.compress.cluster import (
+    FITTED_VECTORS,
+    ITERATIONS,
+    Clustering,
+    Reals,
+    entropy_constrained,
+    k_means,
+    product_quantization,
+)
 from karui.sw.compress.config import ShareConfig
 from karui.sw.nn.quant_weight import QuantWeightLayer, quant_weight_layers
 from karui.sw.nn.straight_through import round_identity
 from karui.sw.nn.weight_quantizer import power_of_two, quantize_weight, quantized_weight
+
+SAMPLED_TURNS = 10
 
 
 class CodeBook(nn.Module):
@@ -126,7 +136,9 @@ def cluster_weights(weight: Reals, k: int, config: ShareConfig, *, seed: int) ->
             zero = np.zeros((1, vectors.shape[1]), dtype=np.float32)
             return Clustering(code_book=zero, codes=np.zeros(len(vectors), dtype=np.int64))
         start = k_means(live, k, initialisation=config.initialisation, seed=seed)
-        return entropy_constrained(vectors, start, rate=config.rate)
+        # Where k-means was fitted to a sample, turns over all vectors take longest and change least.
+        turns = ITERATIONS if len(live) <= FITTED_VECTORS else SAMPLED_TURNS if config.rate else 1
+        return entropy_constrained(vectors, start, rate=config.rate, iterations=turns)
 
     return product_quantization(rows, cluster, vector=length, books=books)
 
