@@ -24,6 +24,7 @@ LEAST_ACCURACY = {
     "mobilenet-fashion": 0.935,
     "mobilenet-fashion-4bit": 0.93,
     "inception-fashion": 0.93,
+    "inception-fashion-4bit": 0.93,
     "squeezenet-fashion": 0.93,
     "squeezenet-fashion-4bit": 0.925,
 }
