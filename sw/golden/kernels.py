@@ -19,6 +19,7 @@ from karui.sw.ir import (
     DepthwiseConv,
     DoubleRounding,
     Flatten,
+    Gather,
     MatrixVector,
     MaxPool,
     Op,
@@ -26,6 +27,7 @@ from karui.sw.ir import (
     SlidingWindow,
     SumPool,
     Threshold,
+    WalshHadamard,
 )
 from karui.sw.numerics import (
     NumberFormat,
@@ -157,6 +159,22 @@ def _(op: ChannelShuffle, *operands: Tensor) -> Tensor:
     (values,) = operands
     grouped = values.reshape(*values.shape[:-1], op.groups, values.shape[-1] // op.groups)
     return grouped.transpose(-1, -2).flatten(start_dim=-2)
+
+
+@compute.register
+def _(op: WalshHadamard, *operands: Tensor) -> Tensor:
+    (values,) = operands
+    shape = values.shape
+    for distance, shift in zip(op.distances, op.stage_shifts, strict=True):
+        one, other = values.reshape(-1, 2, distance).unbind(dim=1)
+        values = shift_right(torch.stack([one + other, one - other], dim=1), shift, op.rounding)
+    return values.reshape(shape)
+
+
+@compute.register
+def _(op: Gather, *operands: Tensor) -> Tensor:
+    values, indices = operands
+    return values[..., indices.clamp(min=0)].masked_fill(indices < 0, 0)
 
 
 @compute.register

@@ -1,6 +1,6 @@
 """The integer graph: the only contract between networks, golden model and hardware."""
 
-from karui.sw.ir.bounds import accumulator_range, depthwise_rows, product_range
+from karui.sw.ir.bounds import accumulator_range, butterfly_ranges, depthwise_rows, product_range
 from karui.sw.ir.builder import GraphBuilder, with_storage
 from karui.sw.ir.graph import Constant, Graph, Node, graphs_equal
 from karui.sw.ir.infer import infer
@@ -12,6 +12,7 @@ from karui.sw.ir.ops import (
     DepthwiseConv,
     DoubleRounding,
     Flatten,
+    Gather,
     MatrixVector,
     MaxPool,
     Op,
@@ -19,6 +20,7 @@ from karui.sw.ir.ops import (
     SlidingWindow,
     SumPool,
     Threshold,
+    WalshHadamard,
 )
 from karui.sw.ir.serialize import load_graph, save_graph
 from karui.sw.ir.storage import RAW, Huffman, Raw, Shared, Sparse, Storage
@@ -34,6 +36,7 @@ __all__ = [
     "DepthwiseConv",
     "DoubleRounding",
     "Flatten",
+    "Gather",
     "Graph",
     "GraphBuilder",
     "GraphError",
@@ -52,7 +55,9 @@ __all__ = [
     "SumPool",
     "Tensor",
     "Threshold",
+    "WalshHadamard",
     "accumulator_range",
+    "butterfly_ranges",
     "depthwise_rows",
     "graphs_equal",
     "infer",

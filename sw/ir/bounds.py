@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from karui.sw.numerics import NumberFormat
+from karui.sw.ir.ops import WalshHadamard
+from karui.sw.numerics import NumberFormat, shift_right
 
 
 def accumulator_range(
@@ -41,3 +42,20 @@ def product_range(factor: NumberFormat, multiplier: npt.NDArray[np.int64]) -> tu
     """The smallest and the largest product of a word of `factor` and one of the multipliers."""
     corners = np.stack([multiplier * factor.minimum, multiplier * factor.maximum])
     return int(corners.min()), int(corners.max())
+
+
+def butterfly_ranges(op: WalshHadamard, inputs: NumberFormat) -> tuple[tuple[int, int], ...]:
+    """The range of the words behind each stage of a transform, divisions included.
+
+    Sums and differences of two words from low to high reach from ``min(2 low, low - high)`` to
+    ``max(2 high, high - low)``; rounding is monotone. Their formats are the narrowest that the words' extremes need:
+    without shifts the last stage's is that of the exact sums. Before its division a sum needs one bit more than the
+    words of the stage in front.
+    """
+    low, high = inputs.minimum, inputs.maximum
+    ranges = []
+    for shift in op.stage_shifts:
+        ends = min(2 * low, low - high), max(2 * high, high - low)
+        low, high = (int(shift_right(end, shift, op.rounding)) for end in ends)
+        ranges.append((low, high))
+    return tuple(ranges)

@@ -20,6 +20,7 @@ from karui.sw.ir.ops import (
     DepthwiseConv,
     DoubleRounding,
     Flatten,
+    Gather,
     MatrixVector,
     MaxPool,
     Op,
@@ -27,6 +28,7 @@ from karui.sw.ir.ops import (
     SlidingWindow,
     SumPool,
     Threshold,
+    WalshHadamard,
 )
 from karui.sw.ir.storage import RAW, Storage
 from karui.sw.ir.tensor import GraphError, Tensor
@@ -232,6 +234,21 @@ class GraphBuilder:
     def channel_shuffle(self, name: str, edge: str, groups: int) -> str:
         """Add a `ChannelShuffle`."""
         return self.node(name, ChannelShuffle(groups=groups), edge)
+
+    def walsh_hadamard(
+        self,
+        name: str,
+        edge: str,
+        size: int,
+        shifts: tuple[int, ...] | None = None,
+        rounding: Rounding = Rounding.HALF_UP,
+    ) -> str:
+        """Add a `WalshHadamard`."""
+        return self.node(name, WalshHadamard(size=size, shifts=shifts, rounding=rounding), edge)
+
+    def gather(self, name: str, edge: str, indices: Array) -> str:
+        """Add a `Gather`; an index of -1 is a zero."""
+        return self.node(name, Gather(), edge, self.constant(f"{name}.indices", indices))
 
     def flatten(self, name: str, edge: str) -> str:
         """Add a `Flatten`."""

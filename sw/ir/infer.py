@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import singledispatch
 
+from karui.sw.ir.bounds import butterfly_ranges
 from karui.sw.ir.ops import (
     Add,
     ArgMax,
@@ -13,6 +14,7 @@ from karui.sw.ir.ops import (
     DepthwiseConv,
     DoubleRounding,
     Flatten,
+    Gather,
     MatrixVector,
     MaxPool,
     Op,
@@ -20,11 +22,15 @@ from karui.sw.ir.ops import (
     SlidingWindow,
     SumPool,
     Threshold,
+    WalshHadamard,
 )
 from karui.sw.ir.tensor import GraphError, Tensor
 from karui.sw.numerics import format_for_range, unsigned
 
 Fraction = int | tuple[int, ...]
+
+# Sums of two such words fit 64 bits.
+_LARGEST_WORD = 1 << 62
 
 
 @singledispatch
@@ -171,6 +177,36 @@ def _(op: ChannelShuffle, *operands: Tensor) -> Tensor:
 
 
 @infer.register
+def _(op: WalshHadamard, *operands: Tensor) -> Tensor:
+    (tensor,) = _operands(op, operands, 1)
+    if not tensor.shape or tensor.shape[-1] % op.size:
+        raise GraphError(f"a Walsh-Hadamard transform of size {op.size} does not divide a tensor of {tensor.shape}")
+    ranges = butterfly_ranges(op, tensor.number_format)
+    widest = max(high for _, high in ranges)
+    if widest >= _LARGEST_WORD:
+        raise GraphError(
+            f"a Walsh-Hadamard transform of size {op.size} makes words of {tensor.number_format} grow to {widest}, "
+            f"more than 62 bits hold: give its stages shifts"
+        )
+    low, high = ranges[-1]
+    fraction = _common_fraction(tensor.number_format.fraction)
+    words = replace(format_for_range(min(low, -1), high), fraction=_shifted(fraction, -sum(op.stage_shifts)))
+    return Tensor(shape=tensor.shape, number_format=words)
+
+
+@infer.register
+def _(op: Gather, *operands: Tensor) -> Tensor:
+    tensor, indices = _operands(op, operands, 2)
+    if not tensor.shape or len(indices.shape) != 1 or not indices.elements:
+        raise GraphError(
+            f"Gather takes a tensor with channels and a vector of indices, not shapes {tensor.shape} and "
+            f"{indices.shape}"
+        )
+    element = replace(tensor.number_format, fraction=_common_fraction(tensor.number_format.fraction))
+    return Tensor(shape=(*tensor.shape[:-1], *indices.shape), number_format=element)
+
+
+@infer.register
 def _(op: ArgMax, *operands: Tensor) -> Tensor:
     (vector,) = _operands(op, operands, 1)
     if len(vector.shape) != 1:
@@ -214,6 +250,13 @@ def _most_covered(kernel: int, stride: int, before: int, size: int, positions: i
 
 def _shifted(fraction: Fraction, shift: int) -> Fraction:
     return fraction + shift if isinstance(fraction, int) else tuple(each + shift for each in fraction)
+
+
+def _common_fraction(fraction: Fraction) -> int:
+    """The fraction of all channels where it is one; words of several mixed stand for nothing but their integers."""
+    if isinstance(fraction, int):
+        return fraction
+    return fraction[0] if len(set(fraction)) == 1 else 0
 
 
 def _check_pad_value(op: SlidingWindow | DepthwiseConv, feature_map: Tensor) -> None:

@@ -259,6 +259,59 @@ class ChannelShuffle:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WalshHadamard:
+    """Multiply every run of `size` consecutive elements of the last axis by the Hadamard matrix of that size.
+
+    The matrix is Sylvester's, unnormalised: H(1) = 1, H(2 n) = [[H(n), H(n)], [H(n), -H(n)]]; elements are in natural
+    order. Stage k = 0 .. log2(size) - 1 of the butterfly replaces elements x, y at a distance of size / 2**(k + 1) by
+    x + y, x - y, each divided by ``2**shifts[k]``. The output has the narrowest signed format of `butterfly_ranges`.
+
+    Operands: an activation, unsigned, signed or bipolar.
+
+    Parameters
+    ----------
+    size : int
+        A power of two, 2 or more, which divides the last axis.
+    shifts : tuple of int or None
+        One a stage, 0 or more; None where nothing is divided: the words grow by a bit a stage and are exact.
+    rounding : Rounding
+        Of the bits shifted out.
+    """
+
+    size: int
+    shifts: tuple[int, ...] | None = None
+    rounding: Rounding = Rounding.HALF_UP
+
+    def __post_init__(self) -> None:
+        if self.size < 2 or self.size & (self.size - 1):
+            raise ValueError(f"a Walsh-Hadamard transform has a size of 2, 4, 8, ..., not {self.size}")
+        if self.shifts is not None and (len(self.shifts) != len(self.distances) or min(self.shifts) < 0):
+            raise ValueError(
+                f"a Walsh-Hadamard transform of size {self.size} has {len(self.distances)} stages, each with a shift "
+                f"of 0 or more, not {self.shifts}"
+            )
+
+    @property
+    def distances(self) -> tuple[int, ...]:
+        """How far apart the elements are that a stage combines, stage by stage."""
+        return tuple(1 << stage for stage in range(self.size.bit_length() - 2, -1, -1))
+
+    @property
+    def stage_shifts(self) -> tuple[int, ...]:
+        """Shift of each stage."""
+        return self.shifts or (0,) * len(self.distances)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gather:
+    """Pick elements of the last axis: (..., C) by indices (M) to (..., M); output m is input ``indices[m]``, or 0.
+
+    The zero is at an index of -1. It permutes, repeats, pads and truncates. Operands: an activation, the constant
+    indices, -1 to C - 1.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArgMax:
     """Index of the largest element of a vector, (M) to (1); of equal ones the lowest index.
 
@@ -286,6 +339,8 @@ Op = (
     | Add
     | Concat
     | ChannelShuffle
+    | WalshHadamard
+    | Gather
     | ArgMax
     | Flatten
 )
@@ -302,6 +357,8 @@ OPS: tuple[type[Op], ...] = (
     Add,
     Concat,
     ChannelShuffle,
+    WalshHadamard,
+    Gather,
     ArgMax,
     Flatten,
 )

@@ -9,7 +9,18 @@ import numpy.typing as npt
 
 from karui.sw.ir.bounds import accumulator_range, depthwise_rows, product_range
 from karui.sw.ir.graph import Graph, Node
-from karui.sw.ir.ops import Add, Concat, DepthwiseConv, DoubleRounding, MatrixVector, Op, Requantize, Threshold
+from karui.sw.ir.ops import (
+    Add,
+    Concat,
+    DepthwiseConv,
+    DoubleRounding,
+    Gather,
+    MatrixVector,
+    Op,
+    Requantize,
+    Threshold,
+    WalshHadamard,
+)
 from karui.sw.ir.storage import LARGEST_ALPHABET, RAW, Huffman, Shared, Sparse
 from karui.sw.ir.tensor import GraphError
 from karui.sw.numerics import NumberFormat, signed
@@ -98,10 +109,26 @@ def _(op: DoubleRounding, node: Node, graph: Graph) -> None:
         raise GraphError(f"values shifted left by {left} reach from {low} to {high}, more than 32 bits hold")
 
 
+@_check.register
+def _(op: Gather, node: Node, graph: Graph) -> None:
+    _check_activations(op, node.inputs[:1], graph)
+    (indices,) = _constants(node, graph, "indices")
+    source = graph.tensors[node.inputs[0]]
+    if indices.min() < -1 or indices.max() >= source.shape[-1]:
+        raise GraphError(f"indices are -1 to {source.shape[-1] - 1}, not {indices.min()} to {indices.max()}")
+    if source.number_format.is_bipolar and indices.min() < 0:
+        raise GraphError("bipolar words have no zero to stand at an index of -1")
+
+
 @_check.register(Add)
 @_check.register(Concat)
+@_check.register(WalshHadamard)
 def _(op: Op, node: Node, graph: Graph) -> None:
-    for name in node.inputs:
+    _check_activations(op, node.inputs, graph)
+
+
+def _check_activations(op: Op, names: tuple[str, ...], graph: Graph) -> None:
+    for name in names:
         if name in graph.constants:
             raise GraphError(f"the operand {name!r} is a constant; {type(op).__name__} takes activations")
 
