@@ -13,6 +13,7 @@ from karui.flows.training import load_network
 from karui.sw.compress.report import FileReport, report_file
 from karui.sw.lower.agreement import compare_with_golden
 from karui.sw.lower.from_torch import lower
+from karui.sw.models.build import family_of
 from karui.sw.train.data import load_data
 
 
@@ -81,7 +82,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
             "times smaller": round(ratio, 1),
             "bytes after each stage": dict(report.stage_bytes),
             "bits by kind": report.account.by_kind,
-            "layers": _table(report, PAPER.get(name, PAPER["lenet5"])),
+            "layers": _table(report, PAPER[family_of(recipe.training.model)]),
         }
         plot(report_title(name, error, ratio), recipe.checkpoint, run.folder / f"{name}.svg")
     checks += [
