@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from karui.sw.ir import Graph
 from karui.sw.lower.absorb_channel_shuffle import absorb_channel_shuffle
+from karui.sw.lower.fuse_requantize import fuse_requantize
 from karui.sw.lower.joins import lower_add, lower_concat
 from karui.sw.lower.layers import finish, lower_layer
 from karui.sw.lower.narrow_weights import narrow_weights
@@ -146,7 +147,7 @@ def _lower(
                     raise UnsupportedLayer(f"operation {node.target}", node.name)
     assert result is not None
     graph, scores, scale = finish(lowering, result, classes)
-    graph = absorb_channel_shuffle(narrow_weights(requantize_from_ladder(graph)))
+    graph = absorb_channel_shuffle(narrow_weights(fuse_requantize(requantize_from_ladder(graph))))
     lowered = Lowered(graph=graph, scores=scores, scale=scale, float_type=float_type)
     return lowered, None if lowering.is_exact else lowering.largest
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from karui.sw.ir import Graph, GraphError
 from karui.sw.lower.activations import lower_batch_norm, lower_binary_activation, lower_quant_activation
+from karui.sw.lower.fastfood import lower_fastfood
 from karui.sw.lower.pools import lower_average_pool, lower_global_average_pool, lower_max_pool
 from karui.sw.lower.products import lower_convolution, lower_linear
 from karui.sw.lower.unsupported import UnsupportedLayer
@@ -25,6 +26,7 @@ from karui.sw.nn.logit_scale import LogitScale
 from karui.sw.nn.power_of_two_scale import PowerOfTwoScale
 from karui.sw.nn.quant_activation import QuantActivation
 from karui.sw.nn.quant_conv import QuantConv2d
+from karui.sw.nn.quant_fastfood import QuantFastfood
 from karui.sw.nn.quant_linear import QuantLinear
 from karui.sw.numerics import BIPOLAR, unsigned
 
@@ -83,6 +85,11 @@ def _(layer: BinaryLinear | QuantLinear, lowering: Lowering, name: str, value: V
 @lower_layer.register(QuantConv2d)
 def _(layer: BinaryConv2d | QuantConv2d, lowering: Lowering, name: str, value: Value | Scores) -> Value:
     return lower_convolution(layer, lowering, name, value)
+
+
+@lower_layer.register
+def _(layer: QuantFastfood, lowering: Lowering, name: str, value: Value | Scores) -> Value:
+    return lower_fastfood(layer, lowering, name, value)
 
 
 @lower_layer.register(nn.BatchNorm1d)

@@ -4,6 +4,7 @@ from torch import nn
 
 from karui.sw.models.binary_connect import BinaryConnectConfig, build_binary_connect
 from karui.sw.models.bnn import BinaryCNNConfig, BinaryMLPConfig, build_binary_cnn, build_binary_mlp
+from karui.sw.models.deep_fried import DeepFriedConfig, build_deep_fried
 from karui.sw.models.inception import InceptionConfig, build_inception
 from karui.sw.models.lenet import LeNet5Config, LeNet300Config, build_lenet_5, build_lenet_300
 from karui.sw.models.mobilenet import MobileNetConfig, MobileNetV2Config, build_mobilenet, build_mobilenet_v2
@@ -23,6 +24,7 @@ LightConfig = (
     | ResNetConfig
     | LeNet300Config
     | LeNet5Config
+    | DeepFriedConfig
 )
 ModelConfig = BinaryMLPConfig | BinaryCNNConfig | BinaryConnectConfig | LightConfig
 
@@ -40,6 +42,7 @@ FAMILIES: dict[str, type[ModelConfig]] = {
     "resnet": ResNetConfig,
     "lenet-300-100": LeNet300Config,
     "lenet5": LeNet5Config,
+    "deep-fried": DeepFriedConfig,
 }
 
 
@@ -70,6 +73,8 @@ def build_model(config: ModelConfig) -> nn.Sequential:
             return build_lenet_300(config)
         case LeNet5Config():
             return build_lenet_5(config)
+        case DeepFriedConfig():
+            return build_deep_fried(config)
 
 
 def family_of(config: ModelConfig) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from karui.sw.nn.binary_conv import BinaryConv2d
 from karui.sw.nn.binary_linear import BinaryLinear
+from karui.sw.nn.fastfood import Fastfood
 from karui.sw.nn.logit_scale import LogitScale
 from karui.sw.nn.quant_conv import QuantConv2d
 from karui.sw.nn.quant_linear import QuantLinear
@@ -169,6 +170,9 @@ def _layer_count(name: str, module: nn.Module, given: Tensor, output: Tensor, pa
             macs = output.numel() * module.weight[0].numel()
         case nn.Linear() | QuantLinear() | BinaryLinear():
             macs = output.numel() * module.weight[0].numel()
+        case Fastfood():
+            # An element of a diagonal multiplies once; the transforms add.
+            macs = module.coefficients
         case nn.Module() if not isinstance(module, ELEMENTWISE):
             raise UncountableLayer(
                 f"{name or 'the model'} is a {type(module).__name__}, whose multiplications are not known; "

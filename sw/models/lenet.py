@@ -39,7 +39,7 @@ class LeNet300Config:
 
     def __post_init__(self) -> None:
         check_network(self.image, self.classes)
-        _check_widths("hidden", self.hidden)
+        check_widths("hidden", self.hidden)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,15 +71,13 @@ class LeNet5Config:
 
     def __post_init__(self) -> None:
         check_network(self.image, self.classes)
-        _check_widths("channels and hidden", (*self.channels, self.hidden))
-        if min(self.map_size) < 1:
-            raise ValueError(f"image must be at least 16 x 16, not {self.image[1]} x {self.image[2]}")
+        check_widths("channels and hidden", (*self.channels, self.hidden))
+        check_map(self.image)
 
     @property
     def map_size(self) -> tuple[int, int]:
         """Height and width of the map behind the second pool."""
-        rows, columns = (((size - KERNEL + 1) // 2 - KERNEL + 1) // 2 for size in self.image[1:])
-        return rows, columns
+        return map_size(self.image)
 
 
 def build_lenet_300(config: LeNet300Config) -> nn.Sequential:
@@ -88,32 +86,89 @@ def build_lenet_300(config: LeNet300Config) -> nn.Sequential:
     layers: dict[str, nn.Module] = {"scale": PowerOfTwoScale(fraction=PIXEL_FRACTION), "flatten": nn.Flatten()}
     features = channels * height * width
     for index, neurons in enumerate(config.hidden, 1):
-        layers[f"ip{index}"] = _linear(features, neurons, config.precision, edge=index == 1)
-        layers[f"relu{index}"] = _relu(config.precision)
+        layers[f"ip{index}"] = linear(features, neurons, config.precision, edge=index == 1)
+        layers[f"relu{index}"] = relu(config.precision)
         features = neurons
-    layers[f"ip{len(config.hidden) + 1}"] = _linear(features, config.classes, config.precision, edge=True)
-    return _named(layers)
+    layers[f"ip{len(config.hidden) + 1}"] = linear(features, config.classes, config.precision, edge=True)
+    return named(layers)
 
 
 def build_lenet_5(config: LeNet5Config) -> nn.Sequential:
     """Build ``conv1``, ``conv2``, ``ip1`` and ``ip2`` with what lies between them."""
-    precision, (first, second) = config.precision, config.channels
+    precision = config.precision
     rows, columns = config.map_size
-    return _named(
+    return named(
         {
-            "scale": PowerOfTwoScale(fraction=PIXEL_FRACTION),
-            "conv1": _conv(config.image[0], first, precision, edge=True),
-            "relu1": _relu(precision),
-            "pool1": nn.MaxPool2d(2),
-            "conv2": _conv(first, second, precision, edge=False),
-            "relu2": _relu(precision),
-            "pool2": nn.MaxPool2d(2),
-            "flatten": nn.Flatten(),
-            "ip1": _linear(second * rows * columns, config.hidden, precision, edge=False),
-            "relu3": _relu(precision),
-            "ip2": _linear(config.hidden, config.classes, precision, edge=True),
+            **convolutions(config.image, config.channels, precision),
+            "ip1": linear(config.channels[1] * rows * columns, config.hidden, precision, edge=False),
+            "relu3": relu(precision),
+            "ip2": linear(config.hidden, config.classes, precision, edge=True),
         }
     )
+
+
+def convolutions(image: tuple[int, int, int], channels: tuple[int, int], precision: Precision) -> dict[str, nn.Module]:
+    """The layers of LeNet-5 in front of the fully connected ones, by name: ``scale`` to ``flatten``."""
+    first, second = channels
+    return {
+        "scale": PowerOfTwoScale(fraction=PIXEL_FRACTION),
+        "conv1": _conv(image[0], first, precision, edge=True),
+        "relu1": relu(precision),
+        "pool1": nn.MaxPool2d(2),
+        "conv2": _conv(first, second, precision, edge=False),
+        "relu2": relu(precision),
+        "pool2": nn.MaxPool2d(2),
+        "flatten": nn.Flatten(),
+    }
+
+
+def map_size(image: tuple[int, int, int]) -> tuple[int, int]:
+    """Height and width of the map behind the second pool of `convolutions`."""
+    rows, columns = (((size - KERNEL + 1) // 2 - KERNEL + 1) // 2 for size in image[1:])
+    return rows, columns
+
+
+def check_map(image: tuple[int, int, int]) -> None:
+    """Refuse images too small for `convolutions`.
+
+    Raises
+    ------
+    ValueError
+        If nothing is left behind the second pool.
+    """
+    if min(map_size(image)) < 1:
+        raise ValueError(f"image must be at least 16 x 16, not {image[1]} x {image[2]}")
+
+
+def linear(in_features: int, out_features: int, precision: Precision, *, edge: bool) -> QuantLinear:
+    """A fully connected layer; `edge` says whether it is the network's first or last."""
+    bits = precision.edge_weight_bits if edge else precision.weight_bits
+    return QuantLinear(in_features, out_features, weight_bits=bits, per_channel=precision.per_channel)
+
+
+def relu(precision: Precision) -> QuantReLU:
+    """The activation of all hidden layers."""
+    return QuantReLU(bits=precision.activation_bits, limit=ACTIVATION_LIMIT)
+
+
+def named(layers: dict[str, nn.Module]) -> nn.Sequential:
+    """The layers one behind the other, under their names."""
+    model = nn.Sequential()
+    for name, layer in layers.items():
+        model.add_module(name, layer)
+    return model
+
+
+def check_widths(name: str, widths: tuple[int, ...]) -> None:
+    """Refuse layers without an output.
+
+    Raises
+    ------
+    ValueError
+        Naming the parameter.
+    """
+    if not widths or min(widths) < 1:
+        raise ValueError(f"{name} must be widths of at least 1, not {list(widths)}")
 
 
 def _conv(in_channels: int, out_channels: int, precision: Precision, *, edge: bool) -> QuantConv2d:
@@ -121,24 +176,3 @@ def _conv(in_channels: int, out_channels: int, precision: Precision, *, edge: bo
     return QuantConv2d(
         in_channels, out_channels, KERNEL, bias=True, weight_bits=bits, per_channel=precision.per_channel
     )
-
-
-def _linear(in_features: int, out_features: int, precision: Precision, *, edge: bool) -> QuantLinear:
-    bits = precision.edge_weight_bits if edge else precision.weight_bits
-    return QuantLinear(in_features, out_features, weight_bits=bits, per_channel=precision.per_channel)
-
-
-def _relu(precision: Precision) -> QuantReLU:
-    return QuantReLU(bits=precision.activation_bits, limit=ACTIVATION_LIMIT)
-
-
-def _named(layers: dict[str, nn.Module]) -> nn.Sequential:
-    model = nn.Sequential()
-    for name, layer in layers.items():
-        model.add_module(name, layer)
-    return model
-
-
-def _check_widths(name: str, widths: tuple[int, ...]) -> None:
-    if not widths or min(widths) < 1:
-        raise ValueError(f"{name} must be widths of at least 1, not {list(widths)}")

@@ -77,7 +77,7 @@ class Fastfood(nn.Module):
         gaussian = torch.randn(shape)
         self.register_buffer("gaussian", gaussian.flatten())
         # The length of a Gaussian vector of d elements has a chi distribution of d degrees of freedom.
-        lengths = torch.distributions.Chi2(torch.tensor(float(self.size))).sample(shape).sqrt()
+        lengths = torch.distributions.Chi2(torch.tensor(float(self.size)), validate_args=False).sample(shape).sqrt()
         self.register_buffer("scale", (lengths / gaussian.norm(dim=1, keepdim=True)).flatten()[:out_features].clone())
         orders = torch.stack([torch.randperm(self.size) + block * self.size for block in range(self.blocks)])
         self.register_buffer("permutation", orders.flatten())
