@@ -18,10 +18,10 @@ from karui.flows.synthesize.result import SynthesisResult
 from karui.flows.synthesize.targets import Device, find_device
 from karui.hw.accelerator import Accelerator
 from karui.hw.design_folder import write_design
-from karui.hw.estimate import Resources
 from karui.hw.folding import DSPS, Folding, fold_for_budget, fold_for_interval
 from karui.hw.manifest import Manifest
 from karui.hw.popcount import LutInputs
+from karui.hw.resources import Resources
 from karui.hw.stages import stages
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure, RegressionResult

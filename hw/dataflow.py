@@ -10,11 +10,11 @@ import numpy as np
 
 from karui.hw.deep_fifo import DeepFifoConfig
 from karui.hw.engines import Engine, StreamConfig
-from karui.hw.estimate import Resources, memory_cost
 from karui.hw.event_graph import EventGraph
 from karui.hw.fifo_depths import FifoDepths, Queue, rooms
 from karui.hw.fork import ForkConfig
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS
+from karui.hw.resources import Resources, memory_cost
 from karui.hw.stages import Stage, readers
 from karui.hw.stream import FIFO_LATENCY
 from karui.hw.timing import Cycles

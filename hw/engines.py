@@ -30,6 +30,7 @@ from karui.hw.stream import lanes_of
 from karui.hw.tap_window import TapWindowConfig
 from karui.hw.threshold import Threshold, ThresholdConfig
 from karui.hw.timing import Cycles, Schedule
+from karui.hw.walsh_hadamard import WalshHadamard, WalshHadamardConfig
 from karui.hw.weight_rom import WeightRom, WeightRomConfig
 from karui.sw import ir
 
@@ -219,6 +220,12 @@ def _(op: ir.ChannelShuffle, stage: Stage, fold: Fold) -> Engine:
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
 
 
+@engine.register
+def _(op: ir.WalshHadamard, stage: Stage, fold: Fold) -> Engine:
+    config = WalshHadamardConfig.for_node(op, stage.source, fold.simd)
+    return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
+
+
 def _activation(stage: Stage, lanes: int) -> ThresholdConfig | RequantizeConfig | DoubleRoundingConfig | None:
     node = stage.activation
     if node is None:
@@ -341,6 +348,11 @@ def _(config: ConcatConfig) -> wiring.Component:
 @component.register
 def _(config: ChannelShuffleConfig) -> wiring.Component:
     return ChannelShuffle(config)
+
+
+@component.register
+def _(config: WalshHadamardConfig) -> wiring.Component:
+    return WalshHadamard(config)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -17,6 +17,7 @@ from karui.hw.matrix_vector import pe_groups
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS
 from karui.hw.pool_config import PoolConfig
 from karui.hw.popcount import LutInputs
+from karui.hw.resources import Resources, memory_cost
 from karui.hw.shared_weights import BOOK_WORDS, SharedWeightsConfig
 from karui.hw.sliding_window import SlidingWindowConfig
 from karui.hw.sparse_entries import EntriesConfig, EntryRomConfig
@@ -24,6 +25,7 @@ from karui.hw.sparse_stage import is_sparse, sparse_engine
 from karui.hw.stages import Stage
 from karui.hw.tap_window import MEMORY_DISTANCE, TapWindowConfig
 from karui.hw.threshold import PARALLEL_THRESHOLDS
+from karui.hw.walsh_hadamard import WalshHadamardConfig
 from karui.hw.wide_multiply import WideMultiply
 from karui.sw.ir import (
     Add,
@@ -42,10 +44,8 @@ from karui.sw.ir import (
     SlidingWindow,
     SumPool,
     Threshold,
+    WalshHadamard,
 )
-
-# ECP5 block RAM: 16 Kibit plus parity, as words of 36, 18, 9, 4, 2 or 1 bits.
-_BLOCK_RAM_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,52 +71,6 @@ class Fold:
 
     def __str__(self) -> str:
         return f"SIMD {self.simd} x PE {self.pe}" + (" in look-up tables" if self.multiplier == "lut" else "")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """Cells of a device.
-
-    Parameters
-    ----------
-    luts : int
-        Four-input look-up tables, those of carry cells included.
-    block_rams : int
-        18 Kibit block memories.
-    dsps : int
-        18 x 18 multipliers.
-    """
-
-    luts: int = 0
-    block_rams: int = 0
-    dsps: int = 0
-
-    def __add__(self, other: Resources) -> Resources:
-        return Resources(
-            luts=self.luts + other.luts,
-            block_rams=self.block_rams + other.block_rams,
-            dsps=self.dsps + other.dsps,
-        )
-
-    def __sub__(self, other: Resources) -> Resources:
-        return Resources(
-            luts=self.luts - other.luts,
-            block_rams=self.block_rams - other.block_rams,
-            dsps=self.dsps - other.dsps,
-        )
-
-    def fits(self, budget: Resources) -> bool:
-        """Whether no resource exceeds the budget's."""
-        return self.luts <= budget.luts and self.block_rams <= budget.block_rams and self.dsps <= budget.dsps
-
-
-def memory_cost(words: int, bits: int, *, distributed: int) -> Resources:
-    """Cells of a memory that is built from look-up tables up to a depth of `distributed` words."""
-    if words <= 1:
-        return Resources()
-    if words <= distributed:
-        return Resources(luts=bits * -(-words // 16))
-    return Resources(block_rams=min(-(-words // depth) * -(-bits // width) for depth, width in _BLOCK_RAM_SHAPES))
 
 
 def multipliers(stage: Stage) -> tuple[Multiplier, ...]:
@@ -317,6 +271,7 @@ def _(op: SlidingWindow, stage: Stage, fold: Fold) -> Resources:
 @cycles.register(Requantize)
 @cycles.register(DoubleRounding)
 @cycles.register(ArgMax)
+@cycles.register(WalshHadamard)
 def _(op: Op, stage: Stage, fold: Fold) -> int:
     return stage.source.elements // fold.simd
 
@@ -435,6 +390,25 @@ def _(op: ChannelShuffle, stage: Stage, fold: Fold) -> Resources:
     return Resources(
         luts=110 + crossbars + tables + bank.luts * lanes + _queue(stage, fold), block_rams=bank.block_rams * lanes
     )
+
+
+@cost.register
+def _(op: WalshHadamard, stage: Stage, fold: Fold) -> Resources:
+    config = WalshHadamardConfig.for_node(op, stage.source, fold.simd)
+    total = Resources(luts=90 + 2 * _queue(stage, fold))
+    for stage_number, arithmetic in enumerate(config.sums):
+        # A sum for each element of a beat, or a difference; butterflies have both, and choose what they hold.
+        width = arithmetic.operand.width + 1
+        total += Resources(luts=fold.simd * width)
+        if stage_number < len(config.butterflies):
+            butterfly = config.butterflies[stage_number]
+            counters = 2 * butterfly.distance.bit_length() + 6
+            total += Resources(luts=2 * fold.simd * width + counters)
+            if not butterfly.in_registers:
+                delay = memory_cost(butterfly.distance, fold.simd * width, distributed=DISTRIBUTED_RAM_WORDS)
+                # Distributed RAM is half as dear again as a ROM.
+                total += Resources(luts=3 * delay.luts // 2, block_rams=delay.block_rams)
+    return total
 
 
 def _queue(stage: Stage, fold: Fold) -> int:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from karui.hw.dataflow import Dataflow
 from karui.hw.engines import engine
-from karui.hw.estimate import Fold, Resources, cost, cycles, multipliers, weights_of
+from karui.hw.estimate import Fold, cost, cycles, multipliers, weights_of
 from karui.hw.popcount import LutInputs
+from karui.hw.resources import Resources
 from karui.hw.sparse_stage import is_sparse, sparse_pes, sparse_simds
 from karui.hw.stages import Stage
-from karui.sw.ir import DepthwiseConv, MatrixVector, Shared, SlidingWindow
+from karui.sw.ir import DepthwiseConv, MatrixVector, Shared, SlidingWindow, WalshHadamard
 
 # Look-up tables that a block RAM or a multiplier is worth when foldings of one rate are compared: the proportion in
 # which an ECP5-85F offers them (83,640 look-up tables, 208 block RAMs, 156 multipliers).
@@ -91,6 +92,10 @@ def choices(stage: Stage) -> list[Fold]:
             for pe in divisors(stage.granule)
             for multiplier in multipliers(stage)
         ]
+    if isinstance(stage.op, WalshHadamard):
+        size = stage.op.size
+        lanes = [lanes for lanes in divisors(stage.granule) if size % lanes == 0 or lanes % size == 0]
+        return [Fold(simd=one, pe=one) for one in lanes]
     groups = stage.op.groups if isinstance(stage.op, SlidingWindow) else 1
     return [Fold(simd=lanes, pe=lanes) for lanes in divisors(stage.granule // groups)]
 

@@ -32,6 +32,7 @@ from karui.hw.sparse_matrix_vector import SparseMatrixVectorConfig
 from karui.hw.stream import FIFO_LATENCY, ElasticOutputConfig
 from karui.hw.tap_window import TapWindowConfig
 from karui.hw.threshold import ThresholdConfig
+from karui.hw.walsh_hadamard import WalshHadamardConfig
 from karui.hw.width_converter import WidthConverterConfig
 from karui.hw.window_rows import WindowsConfig
 
@@ -233,6 +234,19 @@ def _(config: ChannelShuffleConfig, graph: EventGraph, inputs: Sequence[int], ou
     graph.wait_at(takes, first, inputs[0], last, 1)
     graph.wait_at(inputs[0], first, takes, last - 2 * config.words, 1)
     _elastic(graph, takes, outputs[0], latency=SHUFFLE_LATENCY)
+
+
+@connect.register
+def _(config: WalshHadamardConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    count = graph.size(inputs[0])
+    steps = graph.events(count)
+    beats = np.arange(count).reshape(-1, config.beats)
+    # The first result leaves in the step that the last beat makes; the others have one each that needs no beat.
+    graph.wait_at(steps, beats[:, 0], inputs[0], beats[:, -1], 0)
+    graph.wait_at(inputs[0], beats[:, -1], steps, beats[:, 0], 0)
+    early = beats[:, :-1].reshape(-1)
+    graph.wait_at(inputs[0], early, steps, early - config.beats + 1, 0)
+    _elastic(graph, steps, outputs[0], latency=config.latency)
 
 
 @connect.register

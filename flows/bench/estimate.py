@@ -11,9 +11,10 @@ from karui.flows.synthesize import CellCount, find_device
 from karui.flows.synthesize.resources import count_cells
 from karui.flows.synthesize.yosys import map_netlist
 from karui.hw.accelerator import module_name
-from karui.hw.estimate import Resources, cost
+from karui.hw.estimate import cost
 from karui.hw.folding import total_cost
 from karui.hw.manifest import Manifest
+from karui.hw.resources import Resources
 from karui.sw.lower.from_torch import lower
 from karui.sw.train.checkpoint import load_checkpoint
 

@@ -8,8 +8,9 @@ import pytest
 from karui.hw.accelerator import Accelerator
 from karui.hw.dataflow import fifo_cost
 from karui.hw.deep_fifo import LEAST_DEPTH
-from karui.hw.estimate import Resources, cost
+from karui.hw.estimate import cost
 from karui.hw.folding import fold_for_interval, total_cost
+from karui.hw.resources import Resources
 from karui.hw.stages import readers, stages
 from karui.sw.ir import Graph, GraphBuilder, GraphError
 from karui.sw.numerics import BIPOLAR, signed, unsigned

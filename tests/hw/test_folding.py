@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from karui.hw.estimate import Fold, Resources, cost, cycles
+from karui.hw.estimate import Fold, cost, cycles
 from karui.hw.folding import Folding, FoldingError, check, choices, fold_for_budget, fold_for_interval, total_cost
+from karui.hw.resources import Resources
 from karui.hw.stages import Stage, stages
 from karui.sw.ir import Graph, GraphBuilder, GraphError
 from karui.sw.numerics import BIPOLAR, unsigned

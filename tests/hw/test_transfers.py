@@ -19,9 +19,10 @@ from karui.hw.pool_config import PoolConfig
 from karui.hw.sliding_window import SlidingWindowConfig
 from karui.hw.stages import stages
 from karui.hw.transfers import connect
+from karui.hw.walsh_hadamard import WalshHadamardConfig
 from karui.hw.width_converter import WidthConverter, WidthConverterConfig
 from karui.sim.stream_testbench import run_streams
-from karui.sw.ir import GraphBuilder, Sparse
+from karui.sw.ir import GraphBuilder, Sparse, WalshHadamard
 from karui.sw.numerics import signed, unsigned
 
 ELEMENT = unsigned(3)
@@ -104,6 +105,10 @@ def shuffle(lanes: int) -> ChannelShuffleConfig:
     return ChannelShuffleConfig(element=ELEMENT, channels=12, groups=3, positions=6, lanes=lanes)
 
 
+def transform(lanes: int) -> WalshHadamardConfig:
+    return WalshHadamardConfig(transform=WalshHadamard(size=16), element=ELEMENT, elements=48, lanes=lanes)
+
+
 ADD = AddConfig(input_formats=(ELEMENT, ELEMENT), output_format=unsigned(4), elements=60, lanes=2)
 CONCAT = ConcatConfig(element=ELEMENT, channels=(2, 6, 4), positions=7, lanes=2)
 ARG_MAX = ArgMaxConfig(element=ELEMENT, elements=12, lanes=2)
@@ -131,6 +136,9 @@ CASES: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
     "arg max": (ARG_MAX, (6,), (1,)),
     "shuffle": (shuffle(2), (36,), (36,)),
     "wired shuffle": (shuffle(12), (6,), (6,)),
+    "transform": (transform(1), (48,), (48,)),
+    "transform of a few beats": (transform(4), (12,), (12,)),
+    "transform of a beat": (transform(16), (3,), (3,)),
     "twice as wide": (converter(2, 4), (60,), (30,)),
     "wider": (converter(2, 10), (60,), (12,)),
     "narrower": (converter(12, 2), (10,), (60,)),
