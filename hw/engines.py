@@ -17,6 +17,7 @@ from karui.hw.concat import Concat, ConcatConfig
 from karui.hw.depthwise_conv import ConstantDepthwiseConv, ConstantDepthwiseConvConfig, DepthwiseConvConfig
 from karui.hw.double_rounding import DoubleRounding, DoubleRoundingConfig
 from karui.hw.estimate import Fold
+from karui.hw.gather import Gather, GatherConfig
 from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig, pe_groups
 from karui.hw.pool import pool
 from karui.hw.pool_config import PoolConfig
@@ -226,6 +227,18 @@ def _(op: ir.WalshHadamard, stage: Stage, fold: Fold) -> Engine:
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
 
 
+@engine.register
+def _(op: ir.Gather, stage: Stage, fold: Fold) -> Engine:
+    config = GatherConfig(
+        element=stage.source.number_format,
+        channels=stage.source.shape[-1],
+        indices=stage.graph.constants[stage.node.inputs[1]].values,
+        positions=stage.source.elements // stage.source.shape[-1],
+        lanes=fold.simd,
+    )
+    return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
+
+
 def _activation(stage: Stage, lanes: int) -> ThresholdConfig | RequantizeConfig | DoubleRoundingConfig | None:
     node = stage.activation
     if node is None:
@@ -348,6 +361,11 @@ def _(config: ConcatConfig) -> wiring.Component:
 @component.register
 def _(config: ChannelShuffleConfig) -> wiring.Component:
     return ChannelShuffle(config)
+
+
+@component.register
+def _(config: GatherConfig) -> wiring.Component:
+    return Gather(config)
 
 
 @component.register

@@ -35,6 +35,7 @@ from karui.sw.ir import (
     Constant,
     DepthwiseConv,
     DoubleRounding,
+    Gather,
     MatrixVector,
     MaxPool,
     Node,
@@ -265,6 +266,11 @@ def _(op: SlidingWindow, stage: Stage, fold: Fold) -> Resources:
     return Resources(luts=round(luts)) + memory_cost(words, _width(stage, fold.simd), distributed=DISTRIBUTED_RAM_WORDS)
 
 
+@cycles.register
+def _(op: Gather, stage: Stage, fold: Fold) -> int:
+    return max(stage.source.elements, stage.result.elements) // fold.simd
+
+
 @cycles.register(Add)
 @cycles.register(ChannelShuffle)
 @cycles.register(Threshold)
@@ -390,6 +396,18 @@ def _(op: ChannelShuffle, stage: Stage, fold: Fold) -> Resources:
     return Resources(
         luts=110 + crossbars + tables + bank.luts * lanes + _queue(stage, fold), block_rams=bank.block_rams * lanes
     )
+
+
+@cost.register
+def _(op: Gather, stage: Stage, fold: Fold) -> Resources:
+    lanes, width = fold.simd, _width(stage, fold.simd)
+    words_in, words_out = stage.source.shape[-1] // lanes, stage.result.shape[-1] // lanes
+    copy = memory_cost(2 << (words_in - 1).bit_length(), width, distributed=DISTRIBUTED_RAM_WORDS)
+    choice = (words_in - 1).bit_length() + (lanes - 1).bit_length() + 1
+    table = _cyclic_rom(words_out, lanes * choice)
+    # Each lane selects among the elements of a beat.
+    luts = 100 + lanes * (3 * copy.luts // 2) + (lanes - 1) * width * 2 // 3 + width + _queue(stage, fold)
+    return Resources(luts=luts, block_rams=lanes * copy.block_rams) + table
 
 
 @cost.register

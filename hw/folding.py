@@ -15,7 +15,7 @@ from karui.hw.popcount import LutInputs
 from karui.hw.resources import Resources
 from karui.hw.sparse_stage import is_sparse, sparse_pes, sparse_simds
 from karui.hw.stages import Stage
-from karui.sw.ir import DepthwiseConv, MatrixVector, Shared, SlidingWindow, WalshHadamard
+from karui.sw.ir import DepthwiseConv, Gather, MatrixVector, Shared, SlidingWindow, WalshHadamard
 
 # Look-up tables that a block RAM or a multiplier is worth when foldings of one rate are compared: the proportion in
 # which an ECP5-85F offers them (83,640 look-up tables, 208 block RAMs, 156 multipliers).
@@ -96,6 +96,8 @@ def choices(stage: Stage) -> list[Fold]:
         size = stage.op.size
         lanes = [lanes for lanes in divisors(stage.granule) if size % lanes == 0 or lanes % size == 0]
         return [Fold(simd=one, pe=one) for one in lanes]
+    if isinstance(stage.op, Gather):
+        return [Fold(simd=lanes, pe=lanes) for lanes in divisors(math.gcd(stage.granule, stage.result.shape[-1]))]
     groups = stage.op.groups if isinstance(stage.op, SlidingWindow) else 1
     return [Fold(simd=lanes, pe=lanes) for lanes in divisors(stage.granule // groups)]
 

@@ -24,6 +24,8 @@ from karui.hw.double_rounding import DoubleRoundingConfig
 from karui.hw.engines import ConstantMatrixVectorConfig
 from karui.hw.event_graph import EventGraph
 from karui.hw.fork import ForkConfig
+from karui.hw.gather import READ_LATENCY as GATHER_LATENCY
+from karui.hw.gather import GatherConfig
 from karui.hw.pool_config import ADJOINING_LATENCY, PoolConfig
 from karui.hw.replay_buffer import REPLAY_DELAY
 from karui.hw.requantize import RequantizeConfig
@@ -234,6 +236,15 @@ def _(config: ChannelShuffleConfig, graph: EventGraph, inputs: Sequence[int], ou
     graph.wait_at(takes, first, inputs[0], last, 1)
     graph.wait_at(inputs[0], first, takes, last - 2 * config.words, 1)
     _elastic(graph, takes, outputs[0], latency=SHUFFLE_LATENCY)
+
+
+@connect.register
+def _(config: GatherConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    takes = graph.events(graph.size(outputs[0]))
+    vectors = np.arange(config.positions)
+    graph.wait_at(takes, vectors * config.words_out, inputs[0], (vectors + 1) * config.words_in - 1, 1)
+    graph.wait_at(inputs[0], vectors * config.words_in, takes, (vectors - 1) * config.words_out - 1, 1)
+    _elastic(graph, takes, outputs[0], latency=GATHER_LATENCY)
 
 
 @connect.register

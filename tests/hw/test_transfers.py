@@ -15,6 +15,7 @@ from karui.hw.estimate import Fold
 from karui.hw.event_graph import EventGraph
 from karui.hw.fifo_depths import Queue
 from karui.hw.fork import Fork, ForkConfig
+from karui.hw.gather import GatherConfig
 from karui.hw.pool_config import PoolConfig
 from karui.hw.sliding_window import SlidingWindowConfig
 from karui.hw.stages import stages
@@ -109,6 +110,10 @@ def transform(lanes: int) -> WalshHadamardConfig:
     return WalshHadamardConfig(transform=WalshHadamard(size=16), element=ELEMENT, elements=48, lanes=lanes)
 
 
+def gather(*indices: int) -> GatherConfig:
+    return GatherConfig(element=ELEMENT, channels=12, indices=np.array(indices), positions=4, lanes=2)
+
+
 ADD = AddConfig(input_formats=(ELEMENT, ELEMENT), output_format=unsigned(4), elements=60, lanes=2)
 CONCAT = ConcatConfig(element=ELEMENT, channels=(2, 6, 4), positions=7, lanes=2)
 ARG_MAX = ArgMaxConfig(element=ELEMENT, elements=12, lanes=2)
@@ -139,6 +144,9 @@ CASES: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
     "transform": (transform(1), (48,), (48,)),
     "transform of a few beats": (transform(4), (12,), (12,)),
     "transform of a beat": (transform(16), (3,), (3,)),
+    "gather": (gather(*range(12)), (24,), (24,)),
+    "gather of more": (gather(*range(12), *[-1] * 6), (24,), (36,)),
+    "gather of fewer": (gather(0, 7, 3, 9), (24,), (8,)),
     "twice as wide": (converter(2, 4), (60,), (30,)),
     "wider": (converter(2, 10), (60,), (12,)),
     "narrower": (converter(12, 2), (10,), (60,)),
