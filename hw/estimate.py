@@ -322,6 +322,9 @@ def _activation_lane(node: Node, stage: Stage, folds: int) -> Resources:
     multiply = WideMultiply(left=source, right=largest.bit_length() + 1)
     added = 20 * (len(multiply.partials) - 1) + 1.7 * multiply.gates
     lane = Resources(luts=round(rounding + added), dsps=multiply.multipliers)
+    if isinstance(node.op, Requantize) and (abs(values[0]) == 1).all():
+        # An adder with a gate in front of each bit.
+        lane = Resources(luts=rounding + 3 * source)
     for stored, bits in zip(values, (multiply.right, second), strict=True):
         if not (stored == stored[0]).all():
             lane += _cyclic_rom(folds, bits)

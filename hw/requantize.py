@@ -82,9 +82,19 @@ class RequantizeConfig(ElementwiseConfig):
         )
 
     @property
+    def changes_signs_only(self) -> bool:
+        """Whether every multiplier is +1 or -1: such products take an adder and no device multiplier."""
+        return bool((abs(self.multipliers) == 1).all())
+
+    @property
+    def product_latency(self) -> int:
+        """Cycles from the operands to the product."""
+        return 1 if self.changes_signs_only else self.multiply.latency
+
+    @property
     def latency(self) -> int:
         """Cycles of the pipeline: operands, product, offset, rounding and overflow."""
-        return 1 + self.multiply.latency + 1 + 1
+        return 1 + self.product_latency + 1 + 1
 
     def lane_slice(self, first: int, lanes: int) -> RequantizeConfig:
         """The same scaling for `lanes` lanes from lane `first` of each beat on."""
@@ -101,8 +111,9 @@ class RequantizePipeline(ElementwisePipeline):
     """Computes ``overflow(round((x * multiplier + offset) / 2**shift))`` for each lane.
 
     It counts the beats itself to know the channels. Latency `config.latency` cycles (6, and more where a product takes
-    several multipliers), throughput a beat a cycle. Each lane has its multipliers, 18 x 18 bits each with registers
-    before and after; parameters that differ between channels lie in a ROM.
+    several multipliers, 4 where all are +1 or -1), throughput a beat a cycle. Each lane has its multipliers, 18 x 18
+    bits each with registers before and after, or none for +1 and -1; parameters that differ between channels lie in a
+    ROM.
 
     Rounding to the nearest adds half before the shift, for which the offsets pay. That lifts ties; ties to even then
     clear the lowest bit, since a tie is where the dropped places, half included, are all zero.
@@ -129,14 +140,19 @@ class RequantizePipeline(ElementwisePipeline):
         multiply = config.multiply
         total_shape = signed_range(*config.total_range)
         operands_valid = delayed(m, self.i.valid, 1, name="operands_valid", control=True)
-        product_valid = delayed(m, operands_valid, multiply.latency, name="product_valid", control=True)
+        product_valid = delayed(m, operands_valid, config.product_latency, name="product_valid", control=True)
         multipliers = self._parameters(m, "multipliers", config.multipliers, operands_valid)
         offsets = self._parameters(m, "offsets", config.offsets + config.half, product_valid)
         m.d.comb += self.o.valid.eq(delayed(m, product_valid, 2, name="valid", control=True))
         for lane in range(config.lanes):
             value = Signal(Shape(multiply.left, signed=True), name=f"value_{lane}", reset_less=True)
             m.d.sync += value.eq(integer_of(self.i.payload[lane], config.input_format))
-            product = multiply.build(m, value, multipliers[lane], name=f"product_{lane}")
+            product: Value
+            if config.changes_signs_only:
+                product = Signal(signed_range(-(1 << multiply.left - 1), 1 << multiply.left - 1), reset_less=True)
+                m.d.sync += product.eq(Mux(multipliers[lane][-1], -value, value))
+            else:
+                product = multiply.build(m, value, multipliers[lane], name=f"product_{lane}")
             total = Signal(total_shape, name=f"total_{lane}", reset_less=True)
             m.d.sync += total.eq(product + offsets[lane])
             result = Signal(self.o.payload[lane].shape(), name=f"result_{lane}", reset_less=True)

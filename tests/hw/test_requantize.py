@@ -2,6 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.back.rtlil import convert
 from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -135,6 +136,16 @@ def _any_config(draw: st.DrawFn) -> RequantizeConfig:
 @given(config=_any_config(), seed=st.integers(0, 9))
 def test_any_scaling(config, seed):
     _check(config, _vectors(config, 16, seed), source=BackPressure.NONE, sink=BackPressure.RANDOM, seed=seed)
+
+
+@pytest.mark.parametrize("multipliers", [[1, -1, -1, 1], [-1, -1, -1, -1], [1]])
+@pytest.mark.parametrize("element", [signed(8), unsigned(8), BIPOLAR], ids=str)
+def test_signs_change_without_a_multiplier(element, multipliers):
+    config = _config(multipliers=np.array(multipliers), input_format=element, shift=0, output_format=signed(9))
+    assert config.latency == 4
+    assert "$mul" not in convert(Requantize(config))
+    assert "$mul" in convert(Requantize(_config(input_format=element, multipliers=np.array([2, -1, -1, 1]))))
+    _check(config, _vectors(config, 40, seed=1), source=BackPressure.NONE, sink=BackPressure.NONE)
 
 
 def test_lane_slices_compute_their_share_with_parameters_in_block_ram():
