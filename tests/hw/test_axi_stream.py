@@ -33,9 +33,7 @@ class EndToEnd(wiring.Component):
                 element=ends.element, elements=ends.elements, lanes=ends.lanes, frames_in_flight=ends.frames_in_flight
             )
         )
-        self.sink = AxiStreamOutput(
-            AxiStreamEndConfig(element=ends.element, elements=ends.elements, lanes=ends.lanes)
-        )
+        self.sink = AxiStreamOutput(AxiStreamEndConfig(element=ends.element, elements=ends.elements, lanes=ends.lanes))
         self.queue = Fifo(FifoConfig(payload=lanes_of(ends.element, ends.lanes), depth=40))
         self.queued = ends.queued
         self.width = self.source.config.data_width
