@@ -34,10 +34,11 @@ def quantized_weight(weight: Tensor, bits: int, *, per_channel: bool) -> Tensor:
 def quantize_weight(weight: Tensor, bits: int, *, per_channel: bool) -> tuple[Tensor, Tensor]:
     """Round weights to ``integer * 2**-fraction`` with the power of two of the least squared error.
 
-    With f the largest fraction at which no magnitude reaches 2**(bits - 1), the candidates are f - 1 to f + 2: finer
-    steps at the price of clipping pay off for few bits, a coarser one where the only large weights are positive, whose
-    range ends a step earlier. The fraction is then reduced until an integer is odd (0 if all are zero), so that equal
-    values always have equal integers: weights that lie on such a grid already come back as they are.
+    With f the largest fraction at which no magnitude reaches 2**(bits - 1), the candidates are f - 1 to f + 2, and of
+    two bits f + 3 as well: finer steps at the price of clipping pay off for few bits, a coarser one where the only
+    large weights are positive, whose range ends a step earlier. The fraction is then reduced until an integer is odd (0
+    if all are zero), so that equal values always have equal integers: weights that lie on such a grid already come
+    back as they are.
 
     Parameters
     ----------
@@ -69,12 +70,14 @@ def _nearest(weight: Tensor, bits: int, per_channel: bool) -> tuple[Tensor, Tens
     limit = 1 << (bits - 1)
     # frexp: the largest magnitude is in [2**(exponent - 1), 2**exponent)
     _, exponent = torch.frexp(rows.abs().amax(1))
-    finest = (bits + 1 - exponent.to(torch.int64)).clamp_(-LARGEST_FRACTION, LARGEST_FRACTION)
-    candidates = torch.stack([finest - 3, finest - 2, finest - 1, finest])
+    finer = 3 if bits == 2 else 2
+    finest = (bits - 1 + finer - exponent.to(torch.int64)).clamp_(-LARGEST_FRACTION, LARGEST_FRACTION)
+    coarser = torch.arange(finer + 1, -1, -1)[:, None]
+    candidates = finest - coarser
     scaled = rows * power_of_two(candidates)[..., None]
     integers = scaled.round().clamp_(-limit, limit - 1)
     # Squared errors in steps, times the square of the step in units of the finest.
-    errors = (scaled - integers).square_().sum(2) * torch.tensor([[64.0], [16.0], [4.0], [1.0]])
+    errors = (scaled - integers).square_().sum(2) * 4.0**coarser
     best = errors.argmin(0, keepdim=True)
     integer = integers.gather(0, best[..., None].expand(1, *rows.shape))[0]
     return integer.view(weight.shape), candidates.gather(0, best)[0]

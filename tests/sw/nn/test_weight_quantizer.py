@@ -31,7 +31,8 @@ def test_no_other_power_of_two_has_a_smaller_error(bits: int, spread: str) -> No
     """Against all scales, in float64, on rows of every size from 1 up."""
     generator = torch.Generator().manual_seed(7 * bits)
     for size in (1, 2, 3, 9, 64, 500):
-        weight = torch.randn(40, size, generator=generator) * 10 ** torch.empty(40, 1).uniform_(-4, 3)
+        scale = 10 ** torch.empty(40, 1).uniform_(-4, 3, generator=generator)
+        weight = scale * torch.randn(40, size, generator=generator)
         if spread == "uniform":
             weight = torch.rand(40, size, generator=generator) - 0.5
         elif spread == "heavy":
