@@ -52,7 +52,7 @@ class Network(GraphBuilder):
 
     def quantized(self, name: str, edge: str, terms: int) -> str:
         shift = int(np.log2(terms)) // 2 + 1
-        return self.requantize(f"{name}.fire", edge, np.array([1]), np.array([0]), shift=shift, output=PIXEL)
+        return self.requantize(f"{name}.fire", edge, np.array([3]), np.array([0]), shift=shift, output=PIXEL)
 
 
 def residual() -> Graph:
@@ -115,7 +115,7 @@ def vectors() -> Graph:
     build = GraphBuilder("vectors")
     vector = build.input("vector", (16,), PIXEL)
     edge = build.matrix_vector("dense", vector, np.random.default_rng(0).choice([-1, 1], (16, 16)))
-    edge = build.requantize("relu", edge, np.array([1]), np.array([0]), shift=2, output=PIXEL)
+    edge = build.requantize("relu", edge, np.array([3]), np.array([0]), shift=2, output=PIXEL)
     return build.finish(build.add("sum", vector, edge))
 
 

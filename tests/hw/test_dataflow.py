@@ -25,7 +25,7 @@ def residual(kernel: int = 3) -> Graph:
     pixels = build.input("pixels", (SIZE, SIZE, CHANNELS), unsigned(4))
     edge = build.sliding_window("conv.window", pixels, (kernel,) * 2, padding=(kernel // 2,) * 4, pad_value=0)
     edge = build.matrix_vector("conv", edge, rng.choice([-1, 1], (CHANNELS, kernel * kernel * CHANNELS)))
-    edge = build.requantize("relu", edge, np.array([1]), np.array([0]), shift=2, output=unsigned(4))
+    edge = build.requantize("relu", edge, np.array([3]), np.array([0]), shift=2, output=unsigned(4))
     edge = build.flatten("flat", build.add("sum", pixels, edge))
     return build.finish(build.matrix_vector("last", edge, rng.choice([-1, 1], (5, build.tensor(edge).elements))))
 
@@ -51,7 +51,7 @@ def test_stages_know_what_they_read() -> None:
 def test_an_activation_that_shares_its_product_is_a_stage() -> None:
     build = GraphBuilder("shared")
     product = build.matrix_vector("dense", build.input("bits", (4,), BIPOLAR), np.ones((3, 4)))
-    relu = build.requantize("relu", product, np.array([1]), np.array([0]), shift=1, output=signed(3))
+    relu = build.requantize("relu", product, np.array([3]), np.array([0]), shift=1, output=signed(3))
     pipeline = stages(build.finish(build.add("sum", product, relu)))
     assert [stage.name for stage in pipeline] == ["dense", "relu", "sum"]
     assert pipeline[0].activation is None
@@ -82,7 +82,7 @@ def test_frames_shorter_than_the_pipeline_wait_together() -> None:
     build = GraphBuilder("vectors")
     vector = build.input("vector", (16,), unsigned(4))
     edge = build.matrix_vector("dense", vector, np.random.default_rng(0).choice([-1, 1], (16, 16)))
-    edge = build.requantize("relu", edge, np.array([1]), np.array([0]), shift=2, output=unsigned(4))
+    edge = build.requantize("relu", edge, np.array([3]), np.array([0]), shift=2, output=unsigned(4))
     accelerator = accelerator_of(build.finish(build.add("sum", vector, edge)), 2)
     flow = accelerator.dataflow
     (identity,) = (fifo for link, fifo in flow.fifos.items() if link.stream == "vector")

@@ -158,7 +158,7 @@ def test_multipliers_take_over_where_look_up_tables_are_short() -> None:
     edge = build.input("features", (64,), unsigned(8))
     for index in range(3):
         edge = build.matrix_vector(f"dense{index}", edge, rng.integers(-128, 128, (64, 64)))
-        edge = build.requantize(f"quantize{index}", edge, np.array([1]), np.array([0]), shift=12, output=unsigned(8))
+        edge = build.requantize(f"quantize{index}", edge, np.array([3]), np.array([0]), shift=14, output=unsigned(8))
     pipeline = stages(build.finish(edge))
     rates = {}
     for dsps in (6, 60, 600):
