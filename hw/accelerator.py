@@ -9,7 +9,14 @@ from functools import cached_property
 from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 
-from karui.hw.axi_stream import AxiStreamEndConfig, AxiStreamInput, AxiStreamInputConfig, AxiStreamOutput
+from karui.hw.axi_stream import (
+    AxiStreamEndConfig,
+    AxiStreamInput,
+    AxiStreamInputConfig,
+    AxiStreamOutput,
+    axi_ports,
+    connect_axi_ports,
+)
 from karui.hw.dataflow import Dataflow
 from karui.hw.deep_fifo import DeepFifo
 from karui.hw.engines import Engine, component, engine
@@ -140,23 +147,13 @@ class AcceleratorTop(wiring.Component):
         self.accelerator = accelerator
         self._input = AxiStreamInput(accelerator.axi_input)
         self._output = AxiStreamOutput(accelerator.axi_output)
-        super().__init__(
-            {
-                name: member
-                for end, prefix in ((self._input, "s_axis_"), (self._output, "m_axis_"))
-                for name, member in end.signature.members.items()
-                if name.startswith(prefix)
-            }
-        )
+        super().__init__(axi_ports(self._input, self._output))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.axi_input = source = self._input
         m.submodules.axi_output = sink = self._output
-        for name, member in self.signature.members.items():
-            inner = getattr(source if name.startswith("s_axis_") else sink, name)
-            outer = getattr(self, name)
-            m.d.comb += inner.eq(outer) if member.flow == wiring.In else outer.eq(inner)
+        connect_axi_ports(m, self, source, sink)
         self._connect(m, source.o, sink.i)
         wiring.connect(m, source.error, sink.error)
         return m

@@ -213,3 +213,20 @@ class AxiStreamOutput(wiring.Component):
             output.o.ready.eq(self.m_axis_tready),
         ]
         return m
+
+
+def axi_ports(source: AxiStreamInput, sink: AxiStreamOutput) -> dict[str, wiring.Member]:
+    """The members that a top level has of its two ends."""
+    return {
+        name: member
+        for end, prefix in ((source, "s_axis_"), (sink, "m_axis_"))
+        for name, member in end.signature.members.items()
+        if name.startswith(prefix)
+    }
+
+
+def connect_axi_ports(m: Module, top: wiring.Component, source: AxiStreamInput, sink: AxiStreamOutput) -> None:
+    """Lead a top level's members to its two ends."""
+    for name, member in axi_ports(source, sink).items():
+        inner, outer = getattr(source if name.startswith("s_axis_") else sink, name), getattr(top, name)
+        m.d.comb += inner.eq(outer) if member.flow == wiring.In else outer.eq(inner)

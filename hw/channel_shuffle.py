@@ -11,11 +11,11 @@ from amaranth.hdl import Cat, Module, Shape, Signal, Value
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.counters import cycle, level
 from karui.hw.cyclic_rom import CyclicRom, CyclicRomConfig
 from karui.hw.memory_style import Storage, ram_attributes, resolve
+from karui.hw.ping_pong import ping_pong, ping_pong_schedule
 from karui.hw.skid_buffer import SkidBuffer
-from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
+from karui.hw.stream import ElasticOutput, ElasticOutputConfig, delayed, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
 from karui.sw.numerics import NumberFormat
 
@@ -116,18 +116,7 @@ class ChannelShuffleConfig:
         if self.words == 1:
             accepted = consecutive(arrivals)
             return Schedule(accepted=accepted, departures=accepted + 1)
-        pixels = arrivals.reshape(-1, self.words)
-        accepted = np.empty_like(pixels)
-        takes = np.empty_like(pixels)
-        room = end = taken = -1
-        for pixel, beats in enumerate(pixels):
-            accepted[pixel] = consecutive(np.maximum(beats, max(room, end) + 1))
-            end = int(accepted[pixel, -1])
-            room = taken
-            takes[pixel] = np.arange(self.words) + max(end, taken) + 1
-            taken = int(takes[pixel, -1])
-        departures = takes.reshape(-1) + READ_LATENCY + FIFO_LATENCY
-        return Schedule(accepted=accepted.reshape(-1), departures=departures)
+        return ping_pong_schedule(arrivals, words_in=self.words, words_out=self.words, latency=READ_LATENCY)
 
 
 class ChannelShuffle(wiring.Component):
@@ -182,22 +171,7 @@ class ChannelShuffle(wiring.Component):
             ElasticOutputConfig(payload=self._payload, period=1, latency=READ_LATENCY)
         )
         wiring.connect(m, output.o, wiring.flipped(self.o))
-        accepts, takes = Signal(), Signal()
-        coming = cycle(m, "coming", config.words, step=accepts)
-        going = cycle(m, "going", config.words, step=takes)
-        pixels = level(m, "pixels", 2, up=accepts & coming.is_last, down=takes & going.is_last)
-        write_half, read_half = Signal(), Signal()
-        m.d.sync += [
-            write_half.eq(write_half ^ (accepts & coming.is_last)),
-            read_half.eq(read_half ^ (takes & going.is_last)),
-        ]
-        m.d.comb += [
-            self.i.ready.eq(~pixels.full),
-            accepts.eq(self.i.valid & self.i.ready),
-            takes.eq(~pixels.empty & output.credit),
-            output.reserve.eq(takes),
-            output.i.valid.eq(delayed(m, takes, READ_LATENCY, name="valid", control=True)),
-        ]
+        turns = ping_pong(m, self.i, output, words_in=config.words, words_out=config.words, latency=READ_LATENCY)
 
         channels = np.arange(config.channels)
         comes = channels.reshape(config.words, -1)
@@ -207,26 +181,30 @@ class ChannelShuffle(wiring.Component):
         lane_out = np.argsort(config.banks[goes], axis=1)
         address = np.take_along_axis(goes, lane_out, axis=1) // config.lanes
 
-        written = delayed(m, accepts, WRITE_LATENCY, name="written", control=True)
-        write_address = delayed(m, Cat(coming.number, write_half), WRITE_LATENCY, name="write_address")
-        lanes = self._crossbar(m, "in", self.i.payload.as_value(), lane_in, accepts, 0)
-        addresses = self._control(m, "address", address, config.words, takes)
-        storage = resolve(config.storage, depth=2 << len(coming.number), limit=DISTRIBUTED_BANK_WORDS)
+        written = delayed(m, turns.accepts, WRITE_LATENCY, name="written", control=True)
+        write_address = delayed(m, Cat(turns.coming.number, turns.write_half), WRITE_LATENCY, name="write_address")
+        lanes = self._crossbar(m, "in", self.i.payload.as_value(), lane_in, turns.accepts, 0)
+        addresses = self._control(m, "address", address, config.words, turns.takes)
+        depth = 2 << len(turns.coming.number)
+        storage = resolve(config.storage, depth=depth, limit=DISTRIBUTED_BANK_WORDS)
         found = []
         for bank in range(config.lanes):
             m.submodules[f"bank_{bank}"] = words = memory.Memory(
-                shape=Shape(config.element.bits), depth=2 << len(coming.number), init=[], attrs=ram_attributes(storage)
+                shape=Shape(config.element.bits),
+                depth=2 << len(turns.coming.number),
+                init=[],
+                attrs=ram_attributes(storage),
             )
             write, read = words.write_port(), words.read_port()
             m.d.comb += [
                 write.en.eq(written),
                 write.addr.eq(write_address),
                 write.data.eq(lanes[bank]),
-                read.addr.eq(delayed(m, Cat(addresses[bank], read_half), 2, name=f"read_address_{bank}")),
+                read.addr.eq(delayed(m, Cat(addresses[bank], turns.read_half), 2, name=f"read_address_{bank}")),
             ]
             found.append(delayed(m, read.data, 1, name=f"found_{bank}"))
         # The bank of each lane that goes is the inverse of the lane of each bank.
-        results = self._crossbar(m, "out", Cat(found), config.banks[goes], takes, READ_LATENCY - 1)
+        results = self._crossbar(m, "out", Cat(found), config.banks[goes], turns.takes, READ_LATENCY - 1)
         m.d.comb += output.i.payload.as_value().eq(Cat(results))
 
     def _crossbar(

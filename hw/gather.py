@@ -10,11 +10,11 @@ from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.counters import cycle, level
 from karui.hw.cyclic_rom import CyclicRom, CyclicRomConfig
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, Storage, ram_attributes, resolve
-from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
-from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
+from karui.hw.ping_pong import ping_pong, ping_pong_schedule
+from karui.hw.stream import ElasticOutput, ElasticOutputConfig, delayed, lanes_of
+from karui.hw.timing import Cycles, Schedule, require_divisor
 from karui.sw.numerics import NumberFormat
 
 READ_LATENCY = 4
@@ -81,18 +81,7 @@ class GatherConfig:
 
     def schedule(self, arrivals: Cycles) -> Schedule:
         """Cycles of each beat; see `Schedule`."""
-        vectors = arrivals.reshape(-1, self.words_in)
-        accepted = np.empty_like(vectors)
-        takes = np.empty((len(vectors), self.words_out), dtype=np.int64)
-        room = end = taken = -1
-        for vector, beats in enumerate(vectors):
-            accepted[vector] = consecutive(np.maximum(beats, max(room, end) + 1))
-            end = int(accepted[vector, -1])
-            room = taken
-            takes[vector] = np.arange(self.words_out) + max(end, taken) + 1
-            taken = int(takes[vector, -1])
-        departures = takes.reshape(-1) + READ_LATENCY + FIFO_LATENCY
-        return Schedule(accepted=accepted.reshape(-1), departures=departures)
+        return ping_pong_schedule(arrivals, words_in=self.words_in, words_out=self.words_out, latency=READ_LATENCY)
 
 
 class Gather(wiring.Component):
@@ -132,34 +121,19 @@ class Gather(wiring.Component):
             ElasticOutputConfig(payload=self._payload, period=1, latency=READ_LATENCY)
         )
         wiring.connect(m, output.o, wiring.flipped(self.o))
-        accepts, takes = Signal(), Signal()
-        coming = cycle(m, "coming", config.words_in, step=accepts)
-        going = cycle(m, "going", config.words_out, step=takes)
-        vectors = level(m, "vectors", 2, up=accepts & coming.is_last, down=takes & going.is_last)
-        write_half, read_half = Signal(), Signal()
-        m.d.sync += [
-            write_half.eq(write_half ^ (accepts & coming.is_last)),
-            read_half.eq(read_half ^ (takes & going.is_last)),
-        ]
-        m.d.comb += [
-            self.i.ready.eq(~vectors.full),
-            accepts.eq(self.i.valid & self.i.ready),
-            takes.eq(~vectors.empty & output.credit),
-            output.reserve.eq(takes),
-            output.i.valid.eq(delayed(m, takes, READ_LATENCY, name="valid", control=True)),
-        ]
+        turns = ping_pong(m, self.i, output, words_in=config.words_in, words_out=config.words_out, latency=READ_LATENCY)
         address_bits, lane_bits = (config.words_in - 1).bit_length(), (config.lanes - 1).bit_length()
-        written = delayed(m, accepts, 1, name="written", control=True)
-        write_address = delayed(m, Cat(coming.number, write_half), 1, name="write_address")
+        written = delayed(m, turns.accepts, 1, name="written", control=True)
+        write_address = delayed(m, Cat(turns.coming.number, turns.write_half), 1, name="write_address")
         beat = delayed(m, self.i.payload, 1, name="beat")
         depth = 2 << address_bits
         storage = resolve(config.storage, depth=depth, limit=DISTRIBUTED_RAM_WORDS)
-        for lane, choice in enumerate(self._choices(m, takes, lane_bits, address_bits)):
+        for lane, choice in enumerate(self._choices(m, turns.takes, lane_bits, address_bits)):
             m.submodules[f"copy_{lane}"] = words = memory.Memory(
                 shape=Shape(len(beat)), depth=depth, init=[], attrs=ram_attributes(storage)
             )
             write, read = words.write_port(), words.read_port()
-            place = Cat(choice[lane_bits : lane_bits + address_bits], read_half)
+            place = Cat(choice[lane_bits : lane_bits + address_bits], turns.read_half)
             m.d.comb += [
                 write.en.eq(written),
                 write.addr.eq(write_address),

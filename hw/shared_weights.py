@@ -13,59 +13,37 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import Out
 
 from karui.hw.counters import cycle
-from karui.hw.memory_style import Storage, resolve, rom_attributes
+from karui.hw.memory_style import resolve, rom_attributes
 from karui.hw.stream import delayed
 from karui.hw.timing import require_divisor
-from karui.hw.weight_rom import WeightRom, WeightRomConfig, weight_words
+from karui.hw.weight_rom import StoredWeightsConfig, WeightRom, WeightRomConfig
 from karui.hw.word_source import WeightSource
-from karui.sw.numerics import BIPOLAR, NumberFormat, format_for_range, pack, to_integers
+from karui.sw.numerics import NumberFormat, format_for_range, pack, to_integers
 
 BOOK_WORDS = 64
 """Longest code book that `auto` keeps in look-up tables, where each look-up has a copy of it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SharedWeightsConfig:
-    """Parameters of a `SharedWeights`.
+class SharedWeightsConfig(StoredWeightsConfig):
+    """Parameters of a `SharedWeights`, beside those of every source; `auto` keeps books of up to 64 words in look-up
+    tables.
 
     Parameters
     ----------
-    weights : ndarray, shape (M, K)
-        Integers of the format.
     vector : int
         Neighbouring weights of a row that are looked up together; it divides K, and `simd` or a multiple of it.
-    pe, simd : int
-        Outputs and inputs a word.
-    weight_format : NumberFormat
-        Format of a weight.
-    groups : int
-        Parts of a word, as the engine asks for.
-    storage : {"block", "distributed", "auto"}
-        Memory that holds the code book; `auto` keeps up to 64 words in look-up tables.
-
-    Raises
-    ------
-    ValueError
-        If the weights are not words of the format, or a factor does not fit its dimension.
     """
 
-    weights: npt.NDArray[Any]
     vector: int
-    pe: int
-    simd: int
-    weight_format: NumberFormat = BIPOLAR
-    groups: int = 1
-    storage: Storage = "auto"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_divisor("vector", self.vector, self.weights.shape[1], "inputs")
-        require_divisor("simd", self.simd, self.weights.shape[1], "inputs")
         if self.simd % self.vector and self.vector % self.simd:
             raise ValueError(
                 f"simd must divide the vectors of {self.vector} weights or be their multiple, not {self.simd}"
             )
-        if not self.weight_format.admits(self.weights):
-            raise ValueError(f"weights do not fit their format {self.weight_format}; give a wider one")
 
     @cached_property
     def _shared(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
@@ -120,23 +98,14 @@ class SharedWeightsConfig:
         return resolve(self.storage, depth=len(self.book) * self.parts, limit=BOOK_WORDS)
 
     @property
-    def width(self) -> int:
-        """Bits of a group's part of a word."""
-        return self.pe // self.groups * self.simd * self.weight_format.bits
-
-    @property
     def latency(self) -> int:
-        """Cycles from a take to group 0's part of the word; group `g` follows `g` cycles later."""
+        """That of the indices, and of the code book."""
         return self.indices.latency + (3 if self.book_in == "block" else 1)
 
     @property
     def stored_bits(self) -> int:
         """Bits of the indices and of one code book."""
         return self.indices.weights.size * self.index_format.bits + self.book.size * self.weight_format.bits
-
-    def words(self) -> list[list[int]]:
-        """What comes out: for each group its part of each word."""
-        return weight_words(self.weights, self.pe, self.simd, groups=self.groups, weight_format=self.weight_format)
 
 
 class SharedWeights(wiring.Component):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +50,8 @@ def weight_words(
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class WeightRomConfig:
-    """Parameters of a `WeightRom`.
+class StoredWeightsConfig(ABC):
+    """What the parameters of all sources of constant weights have.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ class WeightRomConfig:
     groups : int
         Parts of a word, as the engine asks for (`MatrixVectorConfig.groups`).
     storage : {"block", "distributed", "auto"}
-        Memory that holds the words; `auto` keeps up to 16 words in look-up tables.
+        Memory, as each source says.
 
     Raises
     ------
@@ -93,6 +94,28 @@ class WeightRomConfig:
         require_divisor("pe", self.pe, self.weights.shape[0], "outputs")
         require_divisor("simd", self.simd, self.weights.shape[1], "inputs")
         require_divisor("groups", self.groups, self.pe, "outputs of a word")
+
+    @property
+    @abstractmethod
+    def latency(self) -> int:
+        """Cycles from a take to group 0's part of the word; group `g` follows `g` cycles later."""
+
+    @property
+    def width(self) -> int:
+        """Bits of a group's part of a word."""
+        return self.pe // self.groups * self.simd * self.weight_format.bits
+
+    def words(self) -> list[list[int]]:
+        """What comes out: for each group its part of each word."""
+        return weight_words(self.weights, self.pe, self.simd, groups=self.groups, weight_format=self.weight_format)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WeightRomConfig(StoredWeightsConfig):
+    """Parameters of a `WeightRom`, those of every source; `auto` keeps up to 16 words in look-up tables."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         resolve(self.storage, depth=self.depth, limit=DISTRIBUTED_ROM_WORDS)
 
     @property
@@ -101,18 +124,9 @@ class WeightRomConfig:
         return self.weights.size // (self.pe * self.simd)
 
     @property
-    def width(self) -> int:
-        """Bits of a group's part of a word."""
-        return self.pe // self.groups * self.simd * self.weight_format.bits
-
-    @property
     def latency(self) -> int:
-        """Cycles from a take to group 0's part of the word; group `g` follows `g` cycles later."""
+        """The same for block RAM and look-up tables."""
         return WEIGHT_ROM_LATENCY
-
-    def words(self) -> list[list[int]]:
-        """Contents: for each group its part of each word."""
-        return weight_words(self.weights, self.pe, self.simd, groups=self.groups, weight_format=self.weight_format)
 
 
 class WeightRom(wiring.Component):

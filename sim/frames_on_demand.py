@@ -8,7 +8,14 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import Out
 
-from karui.hw.axi_stream import AxiStreamEndConfig, AxiStreamInput, AxiStreamInputConfig, AxiStreamOutput
+from karui.hw.axi_stream import (
+    AxiStreamEndConfig,
+    AxiStreamInput,
+    AxiStreamInputConfig,
+    AxiStreamOutput,
+    axi_ports,
+    connect_axi_ports,
+)
 from karui.hw.counters import cycle
 from karui.hw.emit import emit
 from karui.hw.manifest import CycleRange, Manifest, Predicted, StreamPort
@@ -77,24 +84,14 @@ class FramesOnDemand(wiring.Component):
         # A request waits while the frame of the one before it leaves, so that no cycle is lost between them.
         self._input = AxiStreamInput(AxiStreamInputConfig(element=unsigned(1), elements=1, lanes=1, frames_in_flight=4))
         self._output = AxiStreamOutput(AxiStreamEndConfig(element=element, elements=words * lanes, lanes=lanes))
-        super().__init__(
-            {
-                name: member
-                for end, prefix in ((self._input, "s_axis_"), (self._output, "m_axis_"))
-                for name, member in end.signature.members.items()
-                if name.startswith(prefix)
-            }
-        )
+        super().__init__(axi_ports(self._input, self._output))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.source = self._source
         m.submodules.axi_input = request = self._input
         m.submodules.axi_output = frames = self._output
-        for name, member in self.signature.members.items():
-            inner = getattr(request if name.startswith("s_axis_") else frames, name)
-            outer = getattr(self, name)
-            m.d.comb += inner.eq(outer) if member.flow == wiring.In else outer.eq(inner)
+        connect_axi_ports(m, self, request, frames)
         wiring.connect(m, request.error, frames.error)
         words: stream.Interface = getattr(self._source, "o")  # noqa: B009 - members are made at run time
         transfer = Signal()

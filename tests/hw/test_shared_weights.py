@@ -102,7 +102,7 @@ def test_stored_bits_are_indices_and_book():
     [
         ({"vector": 5}, "vector must divide the 24 inputs, not 5"),
         ({"simd": 6}, "simd must divide the vectors of 4 weights or be their multiple, not 6"),
-        ({"weight_format": unsigned(2)}, "weights do not fit their format u2"),
+        ({"weight_format": unsigned(2)}, "weights from -16 to 15 do not fit their format u2"),
     ],
 )
 def test_refuses(change, message):
