@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,14 +11,16 @@ from torch import Tensor, nn
 from karui.sw.ir import Constant, GraphError
 from karui.sw.lower.agreement import compare_with_golden
 from karui.sw.lower.from_torch import lower
+from karui.sw.lower.layers import lower_layer
 from karui.sw.lower.step_function import ladder
-from karui.sw.lower.unsupported import UnsupportedLayer
+from karui.sw.lower.unsupported import SUPPORTED, UnsupportedLayer
 from karui.sw.nn.binary_activation import BinaryActivation, InputBinarize
 from karui.sw.nn.binary_conv import BinaryConv2d
 from karui.sw.nn.binary_linear import BinaryLinear
 from karui.sw.nn.binary_weight import use_real_valued_weights
 from karui.sw.nn.fixed_point_relu import FixedPointReLU
 from karui.sw.nn.logit_scale import LogitScale
+from karui.sw.nn.quant_activation import QuantActivation
 
 
 def trained_like(model: nn.Module, shape: tuple[int, ...], seed: int) -> nn.Module:
@@ -149,6 +152,16 @@ def test_ladder_reproduces_any_monotone_function(data: st.DataObject) -> None:
 def test_unsupported_layers_are_named(model: nn.Module, message: str) -> None:
     with pytest.raises(UnsupportedLayer, match=message):
         lower(model, (3, 4, 4))
+
+
+def test_the_refusal_lists_all_that_is_supported() -> None:
+    """Every layer with a lowering, a base by its subclasses."""
+    layers = [layer for layer in lower_layer.registry if layer is not object]
+    named = [
+        kind.__name__ for layer in layers for kind in (layer.__subclasses__() if layer is QuantActivation else [layer])
+    ]
+    assert len(named) > 15
+    assert [name for name in named if name not in re.split(r"[ ,;]+", SUPPORTED)] == []
 
 
 def test_real_valued_weights_are_refused() -> None:
