@@ -14,6 +14,7 @@ from torch import Tensor
 from karui.sw.ir import (
     Add,
     ArgMax,
+    BinaryBases,
     ChannelShuffle,
     Concat,
     DepthwiseConv,
@@ -73,20 +74,14 @@ def _(op: SlidingWindow, *operands: Tensor) -> Tensor:
 @compute.register
 def _(op: MatrixVector, *operands: Tensor) -> Tensor:
     vectors, weights, *bias = operands
-    if vectors.numel() == 0:
-        return vectors.new_zeros((*vectors.shape[:-1], weights.shape[0]))
-    # |any partial sum| <= K * max|x| * max|w|, whatever order the product is summed in.
-    bound = weights.shape[1] * int(vectors.abs().max()) * int(weights.abs().max())
-    if bound >= _FLOAT64_EXACT:
-        raise OverflowError(f"sums may reach {bound}, more than float64 holds exactly")
-    exact = torch.float32 if bound < _FLOAT32_EXACT else torch.float64
-    if op.groups == 1:
-        products = vectors.to(exact) @ weights.to(exact).T
-    else:
-        blocks = weights.to(exact).reshape(op.groups, -1, weights.shape[1])
-        parts = vectors.to(exact).reshape(*vectors.shape[:-1], op.groups, weights.shape[1])
-        products = torch.einsum("...gk,gmk->...gm", parts, blocks).flatten(start_dim=-2)
-    sums = products.to(torch.int64)
+    sums = _product(vectors, weights, op.groups)
+    return sums + bias[0] if bias else sums
+
+
+@compute.register
+def _(op: BinaryBases, *operands: Tensor) -> Tensor:
+    vectors, bases, coefficients, *bias = operands
+    sums = _product(vectors, (coefficients.unsqueeze(1) @ bases).squeeze(1), op.groups)
     return sums + bias[0] if bias else sums
 
 
@@ -189,6 +184,24 @@ def _(op: ArgMax, *operands: Tensor) -> Tensor:
 @compute.register
 def _(op: Flatten, *operands: Tensor) -> Tensor:
     return operands[0].flatten(start_dim=1)
+
+
+def _product(vectors: Tensor, weights: Tensor, groups: int) -> Tensor:
+    """Vectors (..., K) times the blocks (M, K / groups) of a matrix."""
+    if vectors.numel() == 0:
+        return vectors.new_zeros((*vectors.shape[:-1], weights.shape[0]))
+    # |any partial sum| <= K * max|x| * max|w|, whatever order the product is summed in.
+    bound = weights.shape[1] * int(vectors.abs().max()) * int(weights.abs().max())
+    if bound >= _FLOAT64_EXACT:
+        raise OverflowError(f"sums may reach {bound}, more than float64 holds exactly")
+    exact = torch.float32 if bound < _FLOAT32_EXACT else torch.float64
+    if groups == 1:
+        products = vectors.to(exact) @ weights.to(exact).T
+    else:
+        blocks = weights.to(exact).reshape(groups, -1, weights.shape[1])
+        parts = vectors.to(exact).reshape(*vectors.shape[:-1], groups, weights.shape[1])
+        products = torch.einsum("...gk,gmk->...gm", parts, blocks).flatten(start_dim=-2)
+    return products.to(torch.int64)
 
 
 def _windows(op: SlidingWindow | DepthwiseConv | MaxPool | SumPool, maps: Tensor, pad_value: int) -> Tensor:

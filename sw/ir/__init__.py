@@ -1,12 +1,13 @@
 """The integer graph: the only contract between networks, golden model and hardware."""
 
-from karui.sw.ir.bounds import accumulator_range, butterfly_ranges, depthwise_rows, product_range
+from karui.sw.ir.bounds import accumulator_range, butterfly_ranges, depthwise_rows, effective_weights, product_range
 from karui.sw.ir.builder import GraphBuilder, with_storage
 from karui.sw.ir.graph import Constant, Graph, Node, graphs_equal
 from karui.sw.ir.infer import infer
 from karui.sw.ir.ops import (
     Add,
     ArgMax,
+    BinaryBases,
     ChannelShuffle,
     Concat,
     DepthwiseConv,
@@ -30,6 +31,7 @@ from karui.sw.ir.verify import verify
 __all__ = [
     "Add",
     "ArgMax",
+    "BinaryBases",
     "ChannelShuffle",
     "Concat",
     "Constant",
@@ -59,6 +61,7 @@ __all__ = [
     "accumulator_range",
     "butterfly_ranges",
     "depthwise_rows",
+    "effective_weights",
     "graphs_equal",
     "infer",
     "load_graph",

@@ -20,7 +20,7 @@ def accumulator_range(
     ----------
     weights : ndarray of int64, shape (M, K)
         Row by row what is multiplied into one sum: of a grouped product (M, K / groups); of a depthwise convolution
-        `depthwise_rows`.
+        `depthwise_rows`; of binary bases `effective_weights`.
     inputs : NumberFormat
         Format of the inputs.
     bias : ndarray of int64, shape (M,), optional
@@ -36,6 +36,11 @@ def accumulator_range(
 def depthwise_rows(weights: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Weights (KH, KW, C) of a depthwise convolution as one row (KH * KW) a channel."""
     return weights.reshape(-1, weights.shape[-1]).T
+
+
+def effective_weights(bases: npt.NDArray[np.int64], coefficients: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The matrix (M, K / groups) that binary bases (M, bases, K / groups) times coefficients (M, bases) add up to."""
+    return (coefficients[:, None, :] @ bases)[:, 0]
 
 
 def product_range(factor: NumberFormat, multiplier: npt.NDArray[np.int64]) -> tuple[int, int]:

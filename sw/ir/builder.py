@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from karui.sw.ir.bounds import accumulator_range, depthwise_rows
+from karui.sw.ir.bounds import accumulator_range, depthwise_rows, effective_weights
 from karui.sw.ir.graph import Constant, Graph, Node
 from karui.sw.ir.infer import infer
 from karui.sw.ir.ops import (
     Add,
     ArgMax,
+    BinaryBases,
     ChannelShuffle,
     Concat,
     DepthwiseConv,
@@ -126,6 +127,19 @@ class GraphBuilder:
         operands = self._weights_and_bias(name, weights, bias, storage)
         op = MatrixVector(accumulator=_WIDEST, groups=groups)
         return self._summed(name, op, edge, operands, self._constants[operands[0]].values)
+
+    def binary_bases(
+        self, name: str, edge: str, bases: Array, coefficients: Array, bias: Array | None = None, *, groups: int = 1
+    ) -> str:
+        """Add a `BinaryBases` with the narrowest signed accumulator that its constants prove sufficient."""
+        operands = [self.constant(f"{name}.bases", bases, BIPOLAR)]
+        operands.append(self.constant(f"{name}.coefficients", coefficients))
+        if bias is not None:
+            operands.append(self.constant(f"{name}.bias", bias))
+        op = BinaryBases(accumulator=_WIDEST, groups=groups)
+        infer(op, *(self._tensors[operand] for operand in (edge, *operands)))
+        rows = effective_weights(*(self._constants[operand].values for operand in operands[:2]))
+        return self._summed(name, op, edge, operands, rows)
 
     def depthwise_conv(
         self,
@@ -287,14 +301,14 @@ class GraphBuilder:
     def _summed(
         self,
         name: str,
-        op: MatrixVector | DepthwiseConv,
+        op: MatrixVector | BinaryBases | DepthwiseConv,
         edge: str,
         operands: Sequence[str],
         rows: npt.NDArray[np.int64],
     ) -> str:
         """Add a node of sums in the narrowest accumulator, once the operands' shapes are known to fit."""
         infer(op, *(self._tensors[operand] for operand in (edge, *operands)))
-        bias = self._constants[operands[1]].values if len(operands) == 2 else None
+        bias = self._constants[operands[-1]].values if operands[-1] == f"{name}.bias" else None
         low, high = accumulator_range(rows, self._tensors[edge].number_format, bias)
         return self.node(name, replace(op, accumulator=format_for_range(min(low, -1), high)), edge, *operands)
 

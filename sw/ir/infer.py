@@ -9,6 +9,7 @@ from karui.sw.ir.bounds import butterfly_ranges
 from karui.sw.ir.ops import (
     Add,
     ArgMax,
+    BinaryBases,
     ChannelShuffle,
     Concat,
     DepthwiseConv,
@@ -69,6 +70,29 @@ def _(op: MatrixVector, *operands: Tensor) -> Tensor:
     _check_divides(op.groups, weights.shape[0], "outputs")
     _check_bias(weights.shape[0], bias)
     return Tensor(shape=(*vectors.shape[:-1], weights.shape[0]), number_format=op.accumulator)
+
+
+@infer.register
+def _(op: BinaryBases, *operands: Tensor) -> Tensor:
+    vectors, bases, coefficients, *bias = _operands(op, operands, 3, 4)
+    if len(bases.shape) != 3 or not vectors.shape or vectors.shape[-1] != bases.shape[2] * op.groups:
+        groups = f" in {op.groups} groups" if op.groups > 1 else ""
+        raise GraphError(
+            f"bases of shape (outputs, bases, inputs) = {bases.shape}{groups} do not fit vectors of shape "
+            f"{vectors.shape}: the last axis must have {bases.shape[-1] * op.groups} elements"
+        )
+    if coefficients.shape != bases.shape[:2]:
+        raise GraphError(
+            f"the coefficients have shape {coefficients.shape}, but {bases.shape[0]} outputs of {bases.shape[1]} bases "
+            f"need {bases.shape[:2]}"
+        )
+    if not bases.number_format.is_bipolar:
+        raise GraphError(f"bases are bipolar, -1 or +1, not {bases.number_format}")
+    if vectors.number_format.kind != "unsigned":
+        raise GraphError(f"BinaryBases takes unsigned words, whose bits it counts, not {vectors.number_format}")
+    _check_divides(op.groups, bases.shape[0], "outputs")
+    _check_bias(bases.shape[0], bias)
+    return Tensor(shape=(*vectors.shape[:-1], bases.shape[0]), number_format=op.accumulator)
 
 
 @infer.register

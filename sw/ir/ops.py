@@ -66,6 +66,30 @@ class MatrixVector:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BinaryBases:
+    """Multiply by a matrix that is a sum of scaled binary ones: (..., K) to (..., M), plus an optional bias (M).
+
+    Output m is ``sum over k of coefficients[m, k] * (bases[m, k] . x) + bias[m]``: the product with the matrix
+    ``sum over k of coefficients[m, k] * bases[m, k]`` (see `effective_weights`), of which hardware computes each
+    binary dot product from the bits of x. Row m belongs to group m // (M / groups), as of a `MatrixVector`. Operands:
+    the vectors, unsigned; the bases (M, bases, K / groups), bipolar; the coefficients (M, bases); optionally the bias.
+
+    Parameters
+    ----------
+    accumulator : NumberFormat
+        Format of the sums; `verify` proves from the actual bases and coefficients that it is wide enough.
+    groups : int
+        Divides K and M; 1 is a full matrix.
+    """
+
+    accumulator: NumberFormat
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        _check_groups(self.groups)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DepthwiseConv:
     """Convolve each channel with its own kernel: (H, W, C) by weights (KH, KW, C) to (OH, OW, C), plus a bias (C).
 
@@ -330,6 +354,7 @@ class Flatten:
 Op = (
     SlidingWindow
     | MatrixVector
+    | BinaryBases
     | DepthwiseConv
     | Threshold
     | Requantize
@@ -348,6 +373,7 @@ Op = (
 OPS: tuple[type[Op], ...] = (
     SlidingWindow,
     MatrixVector,
+    BinaryBases,
     DepthwiseConv,
     Threshold,
     Requantize,

@@ -7,10 +7,11 @@ from functools import singledispatch
 import numpy as np
 import numpy.typing as npt
 
-from karui.sw.ir.bounds import accumulator_range, depthwise_rows, product_range
+from karui.sw.ir.bounds import accumulator_range, depthwise_rows, effective_weights, product_range
 from karui.sw.ir.graph import Graph, Node
 from karui.sw.ir.ops import (
     Add,
+    BinaryBases,
     Concat,
     DepthwiseConv,
     DoubleRounding,
@@ -70,6 +71,13 @@ def _check(op: Op, node: Node, graph: Graph) -> None:
 def _(op: MatrixVector, node: Node, graph: Graph) -> None:
     weights, *bias = _constants(node, graph, "weights", "bias")
     _check_accumulator(op.accumulator, weights, graph.tensors[node.inputs[0]].number_format, *bias)
+
+
+@_check.register
+def _(op: BinaryBases, node: Node, graph: Graph) -> None:
+    bases, coefficients, *bias = _constants(node, graph, "bases", "coefficients", "bias")
+    rows = effective_weights(bases, coefficients)
+    _check_accumulator(op.accumulator, rows, graph.tensors[node.inputs[0]].number_format, *bias)
 
 
 @_check.register
