@@ -17,7 +17,8 @@ from karui.flows.settings import Settings
 from karui.flows.synthesize.targets import find_device
 from karui.flows.training import load_network
 from karui.hw.accelerator import Accelerator
-from karui.hw.engines import ConstantMatrixVectorConfig, Engine, StreamConfig
+from karui.hw.constant_matrix_vector import ConstantMatrixVectorConfig
+from karui.hw.engines import Engine, StreamConfig
 from karui.hw.estimate import cost, cycles, multipliers
 from karui.hw.folding import DSPS
 from karui.hw.shared_weights import SharedWeightsConfig

@@ -6,33 +6,30 @@ from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Protocol
 
-from amaranth.hdl import Module
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import wiring
 
 from karui.hw.add import Add, AddConfig
 from karui.hw.arg_max import ArgMax, ArgMaxConfig
 from karui.hw.channel_shuffle import ChannelShuffle, ChannelShuffleConfig
 from karui.hw.concat import Concat, ConcatConfig
+from karui.hw.constant_matrix_vector import ConstantMatrixVector, ConstantMatrixVectorConfig
 from karui.hw.depthwise_conv import ConstantDepthwiseConv, ConstantDepthwiseConvConfig, DepthwiseConvConfig
 from karui.hw.double_rounding import DoubleRounding, DoubleRoundingConfig
 from karui.hw.estimate import Fold
 from karui.hw.gather import Gather, GatherConfig
-from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig, pe_groups
+from karui.hw.matrix_vector import MatrixVectorConfig, pe_groups
 from karui.hw.pool import pool
 from karui.hw.pool_config import PoolConfig
 from karui.hw.requantize import Requantize, RequantizeConfig
-from karui.hw.shared_weights import SharedWeights, SharedWeightsConfig
+from karui.hw.shared_weights import SharedWeightsConfig
 from karui.hw.sliding_window import SlidingWindow, SlidingWindowConfig
 from karui.hw.sparse_matrix_vector import SparseMatrixVector, SparseMatrixVectorConfig
 from karui.hw.sparse_stage import is_sparse, sparse_engine
 from karui.hw.stages import Stage
-from karui.hw.stream import lanes_of
 from karui.hw.tap_window import TapWindowConfig
 from karui.hw.threshold import Threshold, ThresholdConfig
-from karui.hw.timing import Cycles, Schedule
 from karui.hw.walsh_hadamard import WalshHadamard, WalshHadamardConfig
-from karui.hw.weight_rom import WeightRom, WeightRomConfig
+from karui.hw.weight_rom import WeightRomConfig
 from karui.sw import ir
 
 
@@ -371,71 +368,6 @@ def _(config: GatherConfig) -> wiring.Component:
 @component.register
 def _(config: WalshHadamardConfig) -> wiring.Component:
     return WalshHadamard(config)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ConstantMatrixVectorConfig:
-    """Parameters of a `ConstantMatrixVector`.
-
-    Parameters
-    ----------
-    engine : MatrixVectorConfig
-        The engine.
-    weights : WeightRomConfig or SharedWeightsConfig
-        Its weights, in the engine's groups.
-    """
-
-    engine: MatrixVectorConfig
-    weights: WeightRomConfig | SharedWeightsConfig
-
-    @property
-    def interval(self) -> int:
-        """Cycles a frame."""
-        return self.engine.interval
-
-    def schedule(self, arrivals: Cycles) -> Schedule:
-        """Cycles of each beat; the ROM is always available."""
-        return self.engine.schedule(arrivals)
-
-
-class ConstantMatrixVector(wiring.Component):
-    """A matrix-vector engine with its weights in ROM.
-
-    Parameters
-    ----------
-    config : ConstantMatrixVectorConfig
-
-    Members
-    -------
-    i : In(stream)
-        Vectors, SIMD elements a beat.
-    o : Out(stream)
-        Results, PE a beat.
-    """
-
-    i: stream.Interface
-    o: stream.Interface
-
-    def __init__(self, config: ConstantMatrixVectorConfig) -> None:
-        self.config = config
-        engine = config.engine
-        super().__init__(
-            {
-                "i": In(stream.Signature(lanes_of(engine.input_format, engine.simd))),
-                "o": Out(stream.Signature(lanes_of(engine.output_format, engine.pe))),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.engine = engine = MatrixVector(self.config.engine)
-        source = self.config.weights
-        weights = WeightRom(source) if isinstance(source, WeightRomConfig) else SharedWeights(source)
-        m.submodules.weights = weights
-        wiring.connect(m, weights.o, engine.weights)
-        wiring.connect(m, wiring.flipped(self.i), engine.i)
-        wiring.connect(m, engine.o, wiring.flipped(self.o))
-        return m
 
 
 @component.register

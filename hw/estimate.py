@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import singledispatch
 
+from karui.hw.activation_cost import activation_lane, cyclic_rom_cost
 from karui.hw.channel_shuffle import DISTRIBUTED_BANK_WORDS
-from karui.hw.cyclic_rom import DISTRIBUTED_WORDS as CYCLIC_ROM_WORDS
 from karui.hw.integer_dot_product import IntegerDotProductConfig, Multiplier
-from karui.hw.ladder_search import DISTRIBUTED_WORDS as LADDER_ROM_WORDS
 from karui.hw.matrix_vector import pe_groups
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS
 from karui.hw.pool_config import PoolConfig
@@ -24,9 +23,7 @@ from karui.hw.sparse_entries import EntriesConfig, EntryRomConfig
 from karui.hw.sparse_stage import is_sparse, sparse_engine
 from karui.hw.stages import Stage
 from karui.hw.tap_window import MEMORY_DISTANCE, TapWindowConfig
-from karui.hw.threshold import PARALLEL_THRESHOLDS
 from karui.hw.walsh_hadamard import WalshHadamardConfig
-from karui.hw.wide_multiply import WideMultiply
 from karui.sw.ir import (
     Add,
     ArgMax,
@@ -38,7 +35,6 @@ from karui.sw.ir import (
     Gather,
     MatrixVector,
     MaxPool,
-    Node,
     Op,
     Requantize,
     Shared,
@@ -134,7 +130,7 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
         products_luts = groups * products.luts + 0.5 * replay.luts
         # The queue at the output, distributed RAM too.
         per_element += 1.5 * stage.result.number_format.bits
-    lane = Resources() if stage.activation is None else _activation_lane(stage.activation, stage, outputs // fold.pe)
+    lane = Resources() if stage.activation is None else activation_lane(stage.activation, stage, outputs // fold.pe)
     return Resources(
         luts=round(products_luts + fold.pe * (per_element + lane.luts)) + 170 + weights.luts * groups + replay.luts,
         block_rams=weights.block_rams * groups + replay.block_rams + fold.pe * lane.block_rams,
@@ -162,7 +158,7 @@ def _sparse(stage: Stage, fold: Fold) -> Resources:
         sum(config.steps), segments.lanes * (element.address_bits + 16), distributed=DISTRIBUTED_ROM_WORDS
     )
     entries = _entries(config.entries)
-    lane = Resources() if stage.activation is None else _activation_lane(stage.activation, stage, config.output_fold)
+    lane = Resources() if stage.activation is None else activation_lane(stage.activation, stage, config.output_fold)
     out = fold.pe * config.accumulator.bits // 2 + segments.lanes * (4 * config.accumulator.bits + lane.luts)
     return Resources(
         luts=fold.pe * of_element + out + table.luts + entries.luts + 170,
@@ -284,58 +280,17 @@ def _(op: Op, stage: Stage, fold: Fold) -> int:
 
 @cost.register
 def _(op: Threshold, stage: Stage, fold: Fold) -> Resources:
-    lane = _activation_lane(stage.node, stage, stage.granule // fold.simd)
+    lane = activation_lane(stage.node, stage, stage.granule // fold.simd)
     return Resources(luts=30 + fold.simd * lane.luts, block_rams=fold.simd * lane.block_rams)
 
 
 @cost.register(Requantize)
 @cost.register(DoubleRounding)
 def _(op: Requantize | DoubleRounding, stage: Stage, fold: Fold) -> Resources:
-    lane = _activation_lane(stage.node, stage, stage.granule // fold.simd)
+    lane = activation_lane(stage.node, stage, stage.granule // fold.simd)
     return Resources(
         luts=30 + fold.simd * lane.luts, block_rams=fold.simd * lane.block_rams, dsps=fold.simd * lane.dsps
     )
-
-
-def _activation_lane(node: Node, stage: Stage, folds: int) -> Resources:
-    """One lane of a threshold, requantize or double-rounding node that serves so many channels."""
-    source = stage.graph.tensors[node.inputs[0]].number_format.bits
-    if isinstance(node.op, Threshold):
-        channels, levels = stage.graph.constants[node.inputs[1]].values.shape
-        if levels <= PARALLEL_THRESHOLDS:
-            # A comparator with a constant is a look-up table or two, one with a stored threshold a carry chain.
-            return Resources(luts=levels * (2 if channels == 1 and node is stage.node else source))
-        ladder = Resources()
-        for step in range(levels.bit_length()):
-            table = memory_cost((1 if channels == 1 else folds) << step, source, distributed=LADDER_ROM_WORDS)
-            ladder += table + Resources(luts=source)
-        return ladder
-    values = [stage.graph.constants[name].values for name in node.inputs[1:]]
-    largest = int(abs(values[0]).max())
-    if isinstance(node.op, DoubleRounding):
-        exponents = values[1]
-        places = int(exponents.max()) + max(0, -int(exponents.min()))
-        largest <<= places
-        second, rounding = places, 110
-    else:
-        second, rounding = int(abs(values[1]).max()).bit_length() + 1, 60
-    multiply = WideMultiply(left=source, right=largest.bit_length() + 1)
-    added = 20 * (len(multiply.partials) - 1) + 1.7 * multiply.gates
-    lane = Resources(luts=round(rounding + added), dsps=multiply.multipliers)
-    if isinstance(node.op, Requantize) and (abs(values[0]) == 1).all():
-        # An adder with a gate in front of each bit.
-        lane = Resources(luts=rounding + 3 * source)
-    for stored, bits in zip(values, (multiply.right, second), strict=True):
-        if not (stored == stored[0]).all():
-            lane += _cyclic_rom(folds, bits)
-    return lane
-
-
-def _cyclic_rom(words: int, bits: int) -> Resources:
-    """Cells of the channels' parameters; look-up tables that hold less than 16 words of a bit find others to join."""
-    if words <= CYCLIC_ROM_WORDS:
-        return Resources(luts=round(bits * words / 16))
-    return memory_cost(words, bits, distributed=CYCLIC_ROM_WORDS)
 
 
 @cycles.register(MaxPool)
@@ -407,7 +362,7 @@ def _(op: Gather, stage: Stage, fold: Fold) -> Resources:
     words_in, words_out = stage.source.shape[-1] // lanes, stage.result.shape[-1] // lanes
     copy = memory_cost(2 << (words_in - 1).bit_length(), width, distributed=DISTRIBUTED_RAM_WORDS)
     choice = (words_in - 1).bit_length() + (lanes - 1).bit_length() + 1
-    table = _cyclic_rom(words_out, lanes * choice)
+    table = cyclic_rom_cost(words_out, lanes * choice)
     # Each lane selects among the elements of a beat.
     luts = 100 + lanes * (3 * copy.luts // 2) + (lanes - 1) * width * 2 // 3 + width + _queue(stage, fold)
     return Resources(luts=luts, block_rams=lanes * copy.block_rams) + table

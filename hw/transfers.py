@@ -19,9 +19,9 @@ from karui.hw.channel_shuffle import READ_LATENCY as SHUFFLE_LATENCY
 from karui.hw.channel_shuffle import ChannelShuffleConfig
 from karui.hw.concat import LATENCY as CONCAT_LATENCY
 from karui.hw.concat import ConcatConfig
+from karui.hw.constant_matrix_vector import ConstantMatrixVectorConfig
 from karui.hw.depthwise_conv import ConstantDepthwiseConvConfig
 from karui.hw.double_rounding import DoubleRoundingConfig
-from karui.hw.engines import ConstantMatrixVectorConfig
 from karui.hw.event_graph import EventGraph
 from karui.hw.fork import ForkConfig
 from karui.hw.gather import READ_LATENCY as GATHER_LATENCY

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from karui.hw.engines import ConstantMatrixVector, ConstantMatrixVectorConfig
+from karui.hw.constant_matrix_vector import ConstantMatrixVector, ConstantMatrixVectorConfig
 from karui.hw.matrix_vector import MatrixVectorConfig, pe_groups
 from karui.hw.shared_weights import SharedWeightsConfig
 from karui.sim.results import BackPressure

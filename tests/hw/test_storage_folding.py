@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from karui.flows.bench.sparse_engine import fastest
-from karui.hw.engines import ConstantMatrixVectorConfig, engine
+from karui.hw.constant_matrix_vector import ConstantMatrixVectorConfig
+from karui.hw.engines import engine
 from karui.hw.estimate import Fold, cost, cycles
 from karui.hw.folding import Folding, FoldingError, check, choices, fold_for_interval
 from karui.hw.shared_weights import SharedWeightsConfig
