@@ -161,6 +161,44 @@ def product_quantization(
     return Clustering(code_book=np.concatenate(code_book), codes=np.concatenate(codes, axis=1).ravel())
 
 
+def binary_k_means(vectors: Reals, k: int, *, importance: Reals, seed: int = 1) -> Clustering:
+    """Cluster vectors of -1 and +1 around at most k vectors of -1 and +1.
+
+    From k-means, its centres rounded to signs, the alternation goes on with binary centres until nothing changes. It
+    minimises the sum of the importances of the elements whose sign changes.
+
+    Parameters
+    ----------
+    vectors
+        (n, d), -1 and +1.
+    k
+        Clusters.
+    importance
+        (n, d), what a changed sign costs, 0 or more.
+    seed
+        Of k-means++.
+    """
+    book, codes = np.unique(vectors, axis=0, return_inverse=True)
+    if len(book) <= k:
+        return Clustering(code_book=book, codes=codes.reshape(-1).astype(np.int64))
+    weighted = vectors * importance
+    book = _signs(k_means(weighted, k, initialisation="k-means++", seed=seed).code_book)
+    for _ in range(ITERATIONS):
+        book = np.unique(book, axis=0)
+        codes = (weighted @ book.T).argmax(axis=1)
+        sums = np.zeros_like(book)
+        np.add.at(sums, codes, weighted)
+        moved = np.where(sums == 0, book, _signs(sums))
+        if np.array_equal(moved, book):
+            break
+        book = moved
+    return _compacted(book, codes, keep_first=False)
+
+
+def _signs(values: Reals) -> Reals:
+    return np.where(values < 0, np.float32(-1), np.float32(1))
+
+
 def _spread(vectors: Reals, k: int, initialisation: Initialisation) -> Reals:
     """Starting points along the first principal component, through the mean."""
     mean = vectors.mean(axis=0)

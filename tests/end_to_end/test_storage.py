@@ -22,7 +22,9 @@ from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sw.golden import evaluate
 from karui.sw.ir import Graph, GraphBuilder, Huffman, Raw, Shared, Sparse, Storage, with_storage
-from karui.sw.numerics import memory_image, read_memory_image, signed, unsigned
+from karui.sw.lower.compressed_storage import with_compressed_storage
+from karui.sw.lower.share_binary_weights import share_binary_weights
+from karui.sw.numerics import BIPOLAR, memory_image, read_memory_image, signed, unsigned
 
 STORAGES: dict[str, Storage] = {
     "raw": Raw(),
@@ -104,6 +106,33 @@ def test_images_hold_the_weights_and_a_flipped_bit_is_caught(tmp_path: Path) -> 
         assert not result.passed
         assert "word: frame" in result.failure()
         image.write_text(good)
+
+
+def test_binary_weights_of_few_vectors_are_looked_up(tmp_path: Path) -> None:
+    """A convolution and a layer of binary inputs, made of few vectors, which is then how their storage is chosen."""
+    random = np.random.default_rng(7)
+    build = GraphBuilder("binary")
+    edge = build.threshold("bits", build.input("pixels", (6, 6, 8), unsigned(4)), np.array([[7]]), BIPOLAR)
+    for name, inputs, outputs in (("conv", 72, 32), ("hidden", 512, 64)):
+        edge = build.sliding_window("window", edge, (3, 3)) if name == "conv" else build.flatten("flat", edge)
+        edge = build.matrix_vector(name, edge, random.choice([-1, 1], (outputs, inputs)))
+        edge = build.threshold(f"{name}.fire", edge, random.integers(-6, 7, (outputs, 1)), BIPOLAR)
+    given = build.finish(build.matrix_vector("scores", edge, random.choice([-1, 1], (10, 64))))
+    frames = random.integers(0, 16, (60, 6, 6, 8))
+    shared = share_binary_weights(given, frames, vector=8, codes=16)
+    graph = with_compressed_storage(shared)
+    chosen = {name: graph.constants[f"{name}.weights"].storage for name in ("conv", "hidden", "scores")}
+    assert chosen == {"conv": Shared(vector=8), "hidden": Shared(vector=8), "scores": Raw()}
+
+    accelerator = Accelerator(graph=graph, folding=fold_for_interval(stages(graph), 700))
+    write_design(accelerator, tmp_path)
+    expected = evaluate(shared, frames)
+    assert len(np.unique(expected)) > 10
+    assert not np.array_equal(expected, evaluate(given, frames))
+    result = run_regression(tmp_path, frames, expected)
+    assert result.passed, result.failure()
+    assert result.initiation_interval == CycleRange.fixed(accelerator.interval)
+    assert result.latency == CycleRange.fixed(accelerator.latency)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from karui.sw.compress.cluster import Clustering, entropy_constrained, k_means, product_quantization
+from karui.sw.compress.cluster import Clustering, binary_k_means, entropy_constrained, k_means, product_quantization
 
 RANDOM = np.random.default_rng(1)
 NORMAL = RANDOM.normal(size=(4000, 1)).astype(np.float32)
@@ -107,3 +107,15 @@ def test_wrong_arguments() -> None:
         k_means(NORMAL, 0)
     with pytest.raises(ValueError, match=r"vectors \(n, d\), at least one, not an array of shape \(0, 2\)"):
         k_means(np.zeros((0, 2), dtype=np.float32), 3)
+
+
+def test_binary_clusters_change_the_signs_that_matter_least() -> None:
+    vectors = np.sign(np.random.default_rng(2).normal(size=(600, 6))).astype(np.float32)
+    importance = np.tile(np.array([5, 5, 5, 1, 1, 1], dtype=np.float32), (600, 1))
+    clustering = binary_k_means(vectors, 8, importance=importance)
+    assert np.array_equal(np.abs(clustering.code_book), np.ones((8, 6)))
+    changed = (clustering.values != vectors) * importance
+    nearest = ((vectors[:, None] != clustering.code_book) * importance[:, None]).sum(axis=2).min(axis=1)
+    assert np.array_equal(changed.sum(axis=1), nearest)
+    # Eight vectors tell three signs apart: those that cost most.
+    assert np.array_equal(clustering.values[:, :3], vectors[:, :3])
