@@ -9,9 +9,12 @@ from torch.autograd import Function
 
 from karui.sw.numerics import Rounding
 
-# A pass multiplies by matrices of up to 64 x 64: fewer passes over the memory than a butterfly of two inputs makes, and
+# A pass multiplies by matrices of up to 32 x 32: fewer passes over the memory than a butterfly of two inputs makes, and
 # still O(n log n). On a CPU four times as fast.
-_RADIX_BITS = 6
+_RADIX_BITS = 5
+# Elements that go through all passes before the next ones' turn: half a megabyte of floats, which stays in the cache.
+# From 2,048 elements a vector it takes 0.6 times as long as passes over a whole batch.
+_BLOCK = 1 << 17
 
 
 class _WalshHadamard(Function):
@@ -129,21 +132,32 @@ def sequency_order(size: int) -> Tensor:
 
 
 def _stages(values: Tensor, start: int, stop: int) -> Tensor:
-    """Stages `start` to `stop` - 1 of the butterfly: the stages of neighbouring bits are one small Hadamard matrix."""
-    size, shape = values.shape[-1], values.shape
-    count = stop - start
+    """Stages `start` to `stop` - 1 of the butterfly."""
+    rows = values.reshape(-1, values.shape[-1])
+    step = max(1, _BLOCK // rows.shape[1])
+    if len(rows) <= step:
+        return _block_stages(rows, start, stop).reshape(values.shape)
+    transformed = torch.empty_like(rows)
+    for first in range(0, len(rows), step):
+        transformed[first : first + step] = _block_stages(rows[first : first + step], start, stop)
+    return transformed.reshape(values.shape)
+
+
+def _block_stages(rows: Tensor, start: int, stop: int) -> Tensor:
+    """Stages `start` to `stop` - 1 of a few rows: the stages of neighbouring bits are one small Hadamard matrix."""
+    shape, count = rows.shape, stop - start
     passes = -(-count // _RADIX_BITS)
-    inner = size >> start
+    inner = shape[1] >> start
     for index in range(passes):
         factor = 1 << (count * (index + 1) // passes - count * index // passes)
         inner //= factor
-        matrix = _hadamard(factor, values.dtype, values.device)
+        matrix = _hadamard(factor, rows.dtype, rows.device)
         if inner == 1:
-            values = values.reshape(-1, factor) @ matrix
+            rows = rows.reshape(-1, factor) @ matrix
         else:
-            blocks = values.reshape(-1, factor, inner)
-            values = torch.bmm(matrix.expand(len(blocks), factor, factor), blocks)
-    return values.reshape(shape)
+            blocks = rows.reshape(-1, factor, inner)
+            rows = torch.bmm(matrix.expand(len(blocks), factor, factor), blocks)
+    return rows.reshape(shape)
 
 
 @lru_cache

@@ -14,12 +14,26 @@ from karui.sw.numerics import Rounding
 @pytest.mark.parametrize("stages", range(15))
 def test_transform_is_the_hadamard_matrix(stages: int) -> None:
     size = 1 << stages
-    values = torch.randint(-128, 128, (2, 3, size), generator=torch.Generator().manual_seed(stages))
-    if size <= 4096:
-        expected = values.numpy() @ hadamard(size, dtype=np.int64)
-    else:
-        expected = compute(WalshHadamard(size=size), values).numpy()
-    assert np.array_equal(walsh_hadamard(values.float()).numpy(), expected)
+    values = torch.randint(-128, 128, (2, 3, size), generator=torch.Generator().manual_seed(stages)).float()
+    matrix, step = hadamard(size, dtype=np.int8), 1024
+    # All sums are integers below 2**24: exact in any order.
+    expected = np.zeros(values.shape, np.float32)
+    for row in range(0, size, step):
+        expected += values[..., row : row + step].numpy() @ matrix[row : row + step].astype(np.float32)
+    assert np.array_equal(walsh_hadamard(values).numpy(), expected)
+    if size > 1:
+        assert np.array_equal(compute(WalshHadamard(size=size), values.long()).numpy(), expected)
+
+
+@pytest.mark.parametrize(("vectors", "size"), [(127, 2048), (300, 1024), (33, 8192)])
+def test_batches_are_transformed_vector_by_vector(vectors: int, size: int) -> None:
+    """More elements than the transform works on at a time, not a multiple of them."""
+    values = torch.randint(-128, 128, (vectors, size), generator=torch.Generator().manual_seed(size)).float()
+    transformed = walsh_hadamard(values)
+    assert torch.equal(transformed, torch.stack([walsh_hadamard(vector) for vector in values]))
+    shifts = (1, *[0] * (size.bit_length() - 3), 2)
+    rounded = rounded_walsh_hadamard(values, fraction=0, shifts=shifts, rounding=Rounding.HALF_UP)
+    assert torch.equal(rounded, 8 * compute(WalshHadamard(size=size, shifts=shifts), values.long()))
 
 
 def test_gradients_of_both_orders() -> None:
