@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value
+from amaranth.hdl import Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -69,8 +69,7 @@ class ScaledSum:
         total = Signal(signed_range(low, high + self.half), name=f"{name}_total", reset_less=True)
         if self.half == 1 and not subtract:
             # The half goes in as the carry, in a place below.
-            pair = [Cat(1, operand).as_signed() for operand in (left, right)]
-            m.d.sync += total.eq((pair[0] + pair[1]) >> 1)
+            m.d.sync += total.eq(((left << 1 | 1) + (right << 1 | 1)) >> 1)
         else:
             m.d.sync += total.eq((left - right if subtract else left + right) + self.half)
         result = Signal(signed_range(*self.range), name=name)
@@ -191,7 +190,7 @@ class Butterfly(wiring.Component):
         words = [delayed(m, word, before, name=f"word_{lane}") for lane, word in enumerate(self.i.payload)]
         combined = delayed(m, combines, before, name="combined", control=True)
         if config.in_registers:
-            held = self._in_registers(m, combines, leaves)
+            held = self._in_registers(m, combines, came[0], left[0])
         else:
             held = self._in_memory(m, words, combined, came[:places], left[:places])
         for lane, word in enumerate(words):
@@ -237,23 +236,26 @@ class Butterfly(wiring.Component):
             m.d.comb += stored[lane].eq(Mux(stores_difference, subtracted, kept))
         return [found[lane] for lane in range(config.lanes)]
 
-    def _in_registers(self, m: Module, combines: Signal, leaves: Signal) -> list[Value]:
-        """Words x and differences in registers of their own; returns what was held, a cycle before the result."""
-        held = []
+    def _in_registers(self, m: Module, combines: Signal, came: Value, left: Value) -> list[Value]:
+        """One or two registers of words x, and of differences in their places; returns as `_in_memory` does.
+
+        Of two each is written a cycle after its word came, when what it held has been looked up; the only one at once.
+        """
         distance = self.config.distance
+        late = distance - 1
+        stores = delayed(m, self.i.valid, late, name="stores", control=True)
+        combined = delayed(m, combines, late, name="difference_comes", control=True)
+        place = delayed(m, came, late, name="place")
+        results: list[Value] = []
         for lane, word in enumerate(self.i.payload):
-            operands = [Signal.like(word, name=f"operand_{lane}_{place}", reset_less=True) for place in range(distance)]
-            differences = [
-                Signal(self.config.arithmetic.difference, name=f"difference_{lane}_{place}", reset_less=True)
-                for place in range(distance)
-            ]
-            with m.If(self.i.valid):
-                for place, before in zip(operands, (word, *operands), strict=False):
-                    m.d.sync += place.eq(before)
-            with m.If(leaves):
-                for place, before in zip(differences, (operands[-1] - word, *differences), strict=False):
-                    m.d.sync += place.eq(before)
-            found = Signal(self.config.arithmetic.difference, name=f"found_{lane}", reset_less=True)
-            m.d.sync += found.eq(Mux(combines, operands[-1], differences[-1]))
-            held.append(found)
-        return held
+            shape = self.config.arithmetic.difference
+            places = [Signal(shape, name=f"held_{lane}_{index}", reset_less=True) for index in range(distance)]
+            found = Signal(shape, name=f"found_{lane}", reset_less=True)
+            m.d.sync += found.eq(Mux(left, places[-1], places[0]))
+            held = found if late else places[0]
+            kept = delayed(m, word, late, name=f"kept_{lane}")
+            for index, register in enumerate(places):
+                with m.If(stores & ((place == index) if late else 1)):
+                    m.d.sync += register.eq(Mux(combined, held - kept, kept))
+            results.append(found)
+        return results

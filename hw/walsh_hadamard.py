@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.butterfly import Butterfly, ButterflyConfig, ScaledSum
-from karui.hw.counters import cycle, level
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, Storage, resolve
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, integer_of, lanes_of
 from karui.hw.timing import Cycles, Schedule, consecutive, require_divisor
@@ -191,16 +190,27 @@ class WalshHadamard(wiring.Component):
         if beats == 1:
             m.d.comb += [self.i.ready.eq(output.credit), output.reserve.eq(accepts)]
             return accepts, drains
-        coming = cycle(m, "coming", beats, step=accepts)
-        going = cycle(m, "going", beats, step=output.reserve)
+        came, last_comes = Signal(range(beats)), Signal()
+        left, holds = Signal(range(beats)), Signal()
         # Places of the transform before, whose results have left, that no beat has come into.
-        places = level(m, "places", beats - 1, up=drains, down=accepts & ~coming.is_last, init=beats - 1)
+        places, none_free = Signal(range(beats), init=beats - 1), Signal()
+        frees, fills = Signal(), Signal()
+        # Every decision is a look-up table or two behind registers, and so are these behind the decisions.
         m.d.comb += [
-            drains.eq(~going.is_first & output.credit),
-            output.reserve.eq(output.credit & (~going.is_first | (self.i.valid & coming.is_last))),
+            drains.eq(holds & output.credit),
+            output.reserve.eq(output.credit & (holds | (self.i.valid & last_comes))),
             # With no place free a result goes in the same cycle; with the last beat the first one of its own.
-            self.i.ready.eq(output.credit | ~(places.empty | coming.is_last)),
+            self.i.ready.eq(output.credit | ~(none_free | last_comes)),
+            frees.eq(drains & (~self.i.valid | last_comes)),
+            fills.eq(self.i.valid & ~(none_free | last_comes | drains)),
         ]
+        with m.If(accepts):
+            m.d.sync += [came.eq(came + 1), last_comes.eq(came == beats - 2)]
+        with m.If(output.reserve):
+            m.d.sync += [left.eq(left + 1), holds.eq(left != beats - 1)]
+        with m.If(frees | fills):
+            m.d.sync += places.eq(places + Mux(frees, 1, -1))
+        m.d.sync += none_free.eq((none_free & ~frees) | (fills & (places == 1)))
         return accepts, drains
 
 

@@ -148,6 +148,12 @@ def test_a_transform_leaves_without_a_next_one() -> None:
     assert run.departures[63] < arrivals[70]
 
 
+@pytest.mark.parametrize("shift", [1, 2])
+def test_rounds_unsigned_words_of_a_beat(shift: int) -> None:
+    config = _config(4, 4, element=unsigned(2), shifts=(shift, 0))
+    _check(config, source=BackPressure.NONE, sink=BackPressure.NONE, seed=1)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
