@@ -138,7 +138,7 @@ def _layer(stage: Stage, engine: Engine, accelerator: Accelerator) -> dict[str, 
     known = stage.graph.constants
     constants = {name: known[name] for node in stage.nodes for name in node.inputs if name in known}
     flow = accelerator.dataflow
-    weights = constants.pop(f"{stage.name}.weights", None)
+    weights = constants.pop(f"{stage.name}.weights", None) or constants.pop(f"{stage.name}.bases", None)
     estimate = cost(stage.op, stage, fold)
     return {
         "name": stage.name,
@@ -156,6 +156,8 @@ def _layer(stage: Stage, engine: Engine, accelerator: Accelerator) -> dict[str, 
         "parameter_bits": sum(constant.bits for constant in constants.values()),
         "simd": fold.simd,
         "pe": fold.pe,
+        "planes": fold.planes,
+        "bases": fold.bases,
         "multiplier": fold.multiplier if len(multipliers(stage)) > 1 else None,
         "cycles": cycles(stage.op, stage, fold),
         "fifo_words": [flow.fifos[link].depth for link in flow.inputs[stage.name] if link in flow.fifos],

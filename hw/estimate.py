@@ -6,10 +6,11 @@ are exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import singledispatch
 
 from karui.hw.activation_cost import activation_lane, cyclic_rom_cost
+from karui.hw.bit_plane_stage import bit_plane_cost, bit_plane_engine
 from karui.hw.channel_shuffle import DISTRIBUTED_BANK_WORDS
 from karui.hw.integer_dot_product import IntegerDotProductConfig, Multiplier
 from karui.hw.matrix_vector import pe_groups
@@ -27,6 +28,7 @@ from karui.hw.walsh_hadamard import WalshHadamardConfig
 from karui.sw.ir import (
     Add,
     ArgMax,
+    BinaryBases,
     ChannelShuffle,
     Concat,
     Constant,
@@ -55,6 +57,8 @@ class Fold:
         Elements taken a cycle.
     pe : int
         Elements of the result produced together.
+    planes, bases : int
+        Of binary bases: bit planes of an element and bases of an output that are taken at once.
     multiplier : {"dsp", "lut"}
         What products of integers are made of, where the stage has any.
     lut_inputs : {4, 6}
@@ -63,15 +67,23 @@ class Fold:
 
     simd: int
     pe: int
+    planes: int = 1
+    bases: int = 1
     multiplier: Multiplier = "dsp"
     lut_inputs: LutInputs = 4
 
     def __str__(self) -> str:
-        return f"SIMD {self.simd} x PE {self.pe}" + (" in look-up tables" if self.multiplier == "lut" else "")
+        further = "".join(
+            f" x {count} {what}" for count, what in ((self.planes, "planes"), (self.bases, "bases")) if count > 1
+        )
+        made = " in look-up tables" if self.multiplier == "lut" else ""
+        return f"SIMD {self.simd} x PE {self.pe}{further}{made}"
 
 
 def multipliers(stage: Stage) -> tuple[Multiplier, ...]:
     """What a stage's products can be made of; the default alone where nothing is multiplied."""
+    if isinstance(stage.op, BinaryBases):
+        return ("dsp", "lut")
     if isinstance(stage.op, MatrixVector | DepthwiseConv) and not weights_of(stage).number_format.is_bipolar:
         return ("dsp", "lut")
     return (Fold.multiplier,)
@@ -202,6 +214,16 @@ def _weights(weights: Constant, fold: Fold, groups: int) -> Resources:
     return Resources(
         luts=indices.luts + look_ups * book.luts, block_rams=indices.block_rams + look_ups * book.block_rams
     )
+
+
+@cycles.register
+def _(op: BinaryBases, stage: Stage, fold: Fold) -> int:
+    return bit_plane_engine(stage, **asdict(fold)).interval
+
+
+@cost.register
+def _(op: BinaryBases, stage: Stage, fold: Fold) -> Resources:
+    return bit_plane_cost(stage, bit_plane_engine(stage, **asdict(fold)))
 
 
 @cycles.register

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from karui.sw.ir import (
+    BinaryBases,
     DoubleRounding,
     Flatten,
     Graph,
@@ -32,7 +33,7 @@ class Stage:
     node : Node
         The operation that gives the stage its name and kind.
     activation : Node or None
-        An activation that is computed at a matrix-vector engine's output.
+        An activation that is computed at the output of an engine of products.
     reads : tuple of str
         The streams that come in, each by the name of what sends it: the graph's input or the last node of a stage.
     granule : int
@@ -149,7 +150,7 @@ def readers(graph: Graph, pipeline: tuple[Stage, ...]) -> Mapping[str, tuple[tup
 
 
 def _activation(graph: Graph, node: Node) -> Node | None:
-    if not isinstance(node.op, MatrixVector) or len(graph.consumers[node.name]) != 1:
+    if not isinstance(node.op, MatrixVector | BinaryBases) or len(graph.consumers[node.name]) != 1:
         return None
     (reader,) = graph.consumers[node.name]
     if node.name in graph.outputs or not isinstance(reader.op, Threshold | Requantize | DoubleRounding):
@@ -164,7 +165,7 @@ def _granule(graph: Graph, node: Node) -> int:
             # The same for all channels: lanes may run across positions.
             if all(graph.tensors[name].shape[0] == 1 for name in node.inputs[1:]):
                 return streams[0].elements
-        case MatrixVector():
+        case MatrixVector() | BinaryBases():
             # Behind a sliding window the channels of the map that it cuts from.
             for before in graph.nodes:
                 if before.name == node.inputs[0] and isinstance(before.op, SlidingWindow):

@@ -19,6 +19,7 @@ from karui.hw.channel_shuffle import READ_LATENCY as SHUFFLE_LATENCY
 from karui.hw.channel_shuffle import ChannelShuffleConfig
 from karui.hw.concat import LATENCY as CONCAT_LATENCY
 from karui.hw.concat import ConcatConfig
+from karui.hw.constant_bit_plane_engine import ConstantBitPlaneEngineConfig
 from karui.hw.constant_matrix_vector import ConstantMatrixVectorConfig
 from karui.hw.depthwise_conv import ConstantDepthwiseConvConfig
 from karui.hw.double_rounding import DoubleRoundingConfig
@@ -27,7 +28,7 @@ from karui.hw.fork import ForkConfig
 from karui.hw.gather import READ_LATENCY as GATHER_LATENCY
 from karui.hw.gather import GatherConfig
 from karui.hw.pool_config import ADJOINING_LATENCY, PoolConfig
-from karui.hw.replay_buffer import REPLAY_DELAY
+from karui.hw.replay_buffer import REPLAY_DELAY, ReplayBufferConfig
 from karui.hw.requantize import RequantizeConfig
 from karui.hw.sliding_window import READ_LATENCY, SlidingWindowConfig
 from karui.hw.sparse_matrix_vector import SparseMatrixVectorConfig
@@ -128,31 +129,51 @@ def _(config: ArgMaxConfig, graph: EventGraph, inputs: Sequence[int], outputs: S
 
 @connect.register
 def _(config: ConstantMatrixVectorConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
-    replay = config.engine.replay
-    words, passes = replay.words, replay.passes
-    count = graph.size(inputs[0])
-    results = np.arange(graph.size(outputs[0]))
+    _replayed(graph, inputs[0], outputs[0], config.engine.replay, latency=config.engine.pipeline_latency)
+
+
+@connect.register
+def _(config: ConstantBitPlaneEngineConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    engine = config.engine
+    runs = engine.rounds * engine.turns
+    _replayed(graph, inputs[0], outputs[0], engine.replay, latency=engine.pipeline_latency, runs=runs)
+
+
+def _replayed(
+    graph: EventGraph, beats: int, output: int, replay: ReplayBufferConfig, *, latency: int, runs: int = 1
+) -> None:
+    """A `ReplayBuffer`, and a pipeline that makes each result of so many of its passes."""
+    words, results = replay.words, replay.passes // runs
+    count = graph.size(beats)
     vectors = np.arange(count // words)
-    pass_latency = words - 1 + config.engine.pipeline_latency
-    places = ElasticOutputConfig(payload=unsigned(1), period=words, latency=pass_latency).depth
-    # The first pass takes the words as they come; the others stop at most before they begin.
+    # Cycles of a result after its first pass.
+    rest = (runs - 1) * words
+    result_latency = rest + words - 1 + latency
+    places = ElasticOutputConfig(payload=unsigned(1), period=rest + words, latency=result_latency).depth
+    # The first pass takes the words as they come; results stop at most before they begin.
     takes = graph.events(count)
-    graph.wait(takes, inputs[0], REPLAY_DELAY)
-    begins = graph.events(len(results), words)
-    first = vectors * passes
+    graph.wait(takes, beats, REPLAY_DELAY)
+    begins = graph.events(graph.size(output), rest + words)
+    first, last_words = vectors * results, (vectors + 1) * words - 1
     graph.wait_at(begins, first, takes, vectors * words, 0)
     graph.wait_at(takes, vectors * words, begins, first, 0)
-    graph.wait(begins, outputs[0], 1, lag=places)
-    graph.wait(outputs[0], begins, pass_latency + FIFO_LATENCY)
-    graph.wait_at(outputs[0], first, takes, (vectors + 1) * words - 1, pass_latency - words + 1 + FIFO_LATENCY)
-    if passes == 1:
-        graph.wait(inputs[0], takes, 1, lag=replay.capacity)
+    graph.wait(begins, output, 1, lag=places)
+    graph.wait(output, begins, result_latency + FIFO_LATENCY)
+    graph.wait_at(output, first, takes, last_words, rest + latency + FIFO_LATENCY)
+    if replay.passes == 1:
+        graph.wait(beats, takes, 1, lag=replay.capacity)
         return
-    graph.wait_at(begins, first + 1, takes, (vectors + 1) * words - 1, 1)
+    if results > 1:
+        graph.wait_at(begins, first + 1, takes, last_words, rest + 1)
+    else:
+        graph.wait_at(begins, first, takes, vectors * words - 1, rest + 1)
     # A word's place is free when the last pass has taken it.
     frees = graph.events(count)
-    graph.wait_at(frees, vectors * words, begins, first + passes - 1, 0)
-    graph.wait(inputs[0], frees, 1, lag=replay.capacity)
+    if results > 1:
+        graph.wait_at(frees, vectors * words, begins, first + results - 1, rest)
+    else:
+        graph.wait_at(frees, vectors * words, takes, last_words, rest - words + 1)
+    graph.wait(beats, frees, 1, lag=replay.capacity)
 
 
 def _rows(config: WindowsConfig, graph: EventGraph, beats: int, steps: int) -> None:
@@ -280,7 +301,7 @@ def _(config: WidthConverterConfig, graph: EventGraph, inputs: Sequence[int], ou
         last = (words + 1) * pieces - 1
         graph.wait(shifts, inputs[0], 1)
         graph.wait(inputs[0], shifts, 0, lag=1)
-        graph.wait_at(outputs[0], words, shifts, last, min(pieces, 3) - 1)
+        graph.wait_at(outputs[0], words, shifts, last, config.widening_latency - 1)
         graph.wait_at(shifts, last, outputs[0], words - 1, 1)
         return
     pieces = config.lanes_in // config.lanes_out

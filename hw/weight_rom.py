@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
-from amaranth.hdl import Const, Module, Shape, Signal
+from amaranth.hdl import Const, Module, Mux, Shape, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import Out
 
+from karui.hw.counters import cycle
 from karui.hw.memory_style import DISTRIBUTED_ROM_WORDS, Storage, resolve, rom_attributes
 from karui.hw.timing import require_divisor
 from karui.hw.word_source import WeightSource
@@ -112,10 +113,20 @@ class StoredWeightsConfig(ABC):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WeightRomConfig(StoredWeightsConfig):
-    """Parameters of a `WeightRom`, those of every source; `auto` keeps up to 16 words in look-up tables."""
+    """Parameters of a `WeightRom`, beside those of every source; `auto` keeps up to 16 words in look-up tables.
+
+    Parameters
+    ----------
+    repeats : int
+        How often the words of an output fold are handed out before those of the next.
+    """
+
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.repeats < 1:
+            raise ValueError(f"repeats of a weight ROM must be 1 or more, not {self.repeats}")
         resolve(self.storage, depth=self.depth, limit=DISTRIBUTED_ROM_WORDS)
 
     @property
@@ -160,7 +171,9 @@ class WeightRom(wiring.Component):
             if config.depth == 1:
                 m.d.comb += self.o.data[group].eq(Const(words[0], config.width))
                 continue
-            m.submodules[f"group_{group}"] = rom = SequentialRom(words, config.width, config.storage)
+            run = config.weights.shape[1] // config.simd
+            rom = SequentialRom(words, config.width, config.storage, run=run, repeats=config.repeats)
+            m.submodules[f"group_{group}"] = rom
             m.d.comb += [rom.take.eq(take), self.o.data[group].eq(rom.data)]
             later = Signal(name=f"take_{group + 1}")
             m.d.sync += later.eq(take)
@@ -179,6 +192,8 @@ class SequentialRom(wiring.Component):
         Bits of a word.
     storage : {"block", "distributed", "auto"}
         Memory that holds them; `auto` keeps up to 16 words in look-up tables.
+    run, repeats : int
+        Each run of so many words is taken so often before the next one; it divides them.
 
     Members
     -------
@@ -191,8 +206,10 @@ class SequentialRom(wiring.Component):
     take: Signal
     data: Signal
 
-    def __init__(self, words: list[int], width: int, storage: Storage) -> None:
+    def __init__(self, words: list[int], width: int, storage: Storage, *, run: int = 1, repeats: int = 1) -> None:
         self.words = words
+        self.run = run
+        self.repeats = 1 if run == len(words) else repeats
         self.storage = resolve(storage, depth=len(words), limit=DISTRIBUTED_ROM_WORDS)
         super().__init__({"take": wiring.In(1), "data": Out(width)})
 
@@ -208,6 +225,15 @@ class SequentialRom(wiring.Component):
             m.d.sync += address.eq(address + 1)
             with m.If(address == depth - 1):
                 m.d.sync += address.eq(0)
+        if self.repeats > 1:
+            start = Signal.like(address)
+            word = cycle(m, "word", self.run, step=self.take)
+            turn = cycle(m, "turn", self.repeats, step=self.take & word.is_last)
+            with m.If(self.take & word.is_last):
+                with m.If(turn.is_last):
+                    m.d.sync += start.eq(Mux(address == depth - 1, 0, address + 1))
+                with m.Else():
+                    m.d.sync += address.eq(start)
         if self.storage == "block":
             # The first of the two registers fits into the block RAM (its own output register): no reset, no enable.
             block_ram_output = Signal(width, reset_less=True)

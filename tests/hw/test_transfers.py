@@ -47,6 +47,15 @@ def matrix_vector(*, pe: int, simd: int, groups: int = 1, sparse: bool = False) 
     return engine_of(build, edge, Fold(simd=simd, pe=pe))
 
 
+def bit_planes(*, pe: int, simd: int, groups: int = 1, planes: int = 1, bases: int = 1) -> Any:
+    random = np.random.default_rng(0)
+    build = GraphBuilder("planes")
+    edge = build.input("map", (3, 3, 8), ELEMENT)
+    signs = random.choice([-1, 1], (6, 2, 8 // groups))
+    edge = build.binary_bases("planes", edge, signs, random.integers(-9, 9, (6, 2)), groups=groups)
+    return engine_of(build, edge, Fold(simd=simd, pe=pe, planes=planes, bases=bases))
+
+
 def depthwise(*, stride: int, simd: int, size: int = 6, kernel: int = 3) -> Any:
     build = GraphBuilder("depthwise")
     weights = np.random.default_rng(0).integers(-3, 4, (kernel, kernel, 4))
@@ -102,6 +111,10 @@ def converter(lanes_in: int, lanes_out: int) -> WidthConverterConfig:
     return WidthConverterConfig(element=signed(4), elements=120, lanes_in=lanes_in, lanes_out=lanes_out)
 
 
+def wide_converter(lanes_in: int, lanes_out: int) -> WidthConverterConfig:
+    return WidthConverterConfig(element=signed(32), elements=120, lanes_in=lanes_in, lanes_out=lanes_out)
+
+
 def shuffle(lanes: int) -> ChannelShuffleConfig:
     return ChannelShuffleConfig(element=ELEMENT, channels=12, groups=3, positions=6, lanes=lanes)
 
@@ -130,6 +143,12 @@ CASES: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
     "single words": (matrix_vector(pe=2, simd=8), (9,), (27,)),
     "blocks": (matrix_vector(pe=1, simd=2, groups=2), (36,), (54,)),
     "sparse vectors": (matrix_vector(pe=2, simd=4, sparse=True), (18,), (27,)),
+    "bit planes": (bit_planes(pe=1, simd=4), (18,), (54,)),
+    "bit planes of whole results": (bit_planes(pe=6, simd=2), (36,), (9,)),
+    "bit planes at once": (bit_planes(pe=3, simd=8, planes=3), (9,), (18,)),
+    "bit planes and bases at once": (bit_planes(pe=6, simd=4, planes=3, bases=2), (18,), (9,)),
+    "bit planes of single words": (bit_planes(pe=6, simd=8, bases=2), (9,), (9,)),
+    "blocks of bit planes": (bit_planes(pe=1, simd=2, groups=2), (36,), (54,)),
     "depthwise": (depthwise(stride=1, simd=9), (72,), (72,)),
     "strided depthwise": (depthwise(stride=2, simd=9), (72,), (18,)),
     "strided depthwise by columns": (depthwise(stride=2, simd=3), (72,), (18,)),
@@ -149,6 +168,7 @@ CASES: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
     "gather of fewer": (gather(0, 7, 3, 9), (24,), (8,)),
     "twice as wide": (converter(2, 4), (60,), (30,)),
     "wider": (converter(2, 10), (60,), (12,)),
+    "wider in groups": (wide_converter(2, 12), (60,), (10,)),
     "narrower": (converter(12, 2), (10,), (60,)),
     "shifted wider": (converter(4, 6), (30,), (20,)),
     "shifted narrower": (converter(10, 4), (12,), (30,)),

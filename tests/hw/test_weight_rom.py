@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from amaranth.sim import Simulator
 
-from karui.hw.weight_rom import WeightRomConfig, weight_words
+from karui.hw.weight_rom import WEIGHT_ROM_LATENCY, SequentialRom, WeightRomConfig, weight_words
 from karui.sw.numerics import signed
 
 
@@ -40,3 +41,23 @@ def test_integers_lie_in_two_s_complement_one_after_another():
 def test_refuses(change, message):
     with pytest.raises(ValueError, match=message):
         WeightRomConfig(**({"weights": np.ones((4, 6)), "pe": 2, "simd": 3} | change))
+
+
+@pytest.mark.parametrize(("words", "run", "repeats"), [(12, 3, 4), (6, 1, 3), (40, 10, 2), (5, 5, 3)])
+def test_runs_of_words_are_handed_out_again(words, run, repeats):
+    rom = SequentialRom(list(range(words)), 6, "auto", run=run, repeats=repeats)
+    order = np.tile(np.arange(words).reshape(-1, 1, run).repeat(repeats, axis=1).reshape(-1), 2)
+    takes = np.random.default_rng(words).random(4 * len(order)) < 0.6
+    taken = np.cumsum(takes) - takes
+
+    async def play(context):
+        for cycle, take in enumerate(takes[: np.searchsorted(taken, len(order))]):
+            context.set(rom.take, int(take))
+            if cycle >= WEIGHT_ROM_LATENCY:
+                assert context.get(rom.data) == order[taken[cycle - WEIGHT_ROM_LATENCY]]
+            await context.tick()
+
+    simulator = Simulator(rom)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(play)
+    simulator.run()

@@ -1,0 +1,98 @@
+"""Stages of binary bases: their engine, and what it costs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from karui.hw.activation_cost import activation_lane
+from karui.hw.bit_plane_engine import BitPlaneEngineConfig, Integers, count_offsets
+from karui.hw.coefficient_sums import CoefficientSumsConfig
+from karui.hw.integer_dot_product import Multiplier
+from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS
+from karui.hw.popcount import LutInputs
+from karui.hw.resources import Resources, memory_cost
+from karui.hw.stages import Stage
+from karui.sw.ir import BinaryBases, Constant
+
+
+def bit_plane_engine(
+    stage: Stage,
+    *,
+    simd: int,
+    pe: int,
+    planes: int,
+    bases: int,
+    multiplier: Multiplier,
+    lut_inputs: LutInputs,
+) -> BitPlaneEngineConfig:
+    """The engine of a stage, without its activation."""
+    op = stage.op
+    assert isinstance(op, BinaryBases)
+    signs, coefficients, *bias = (stage.graph.constants[name] for name in stage.node.inputs[1:])
+    return BitPlaneEngineConfig(
+        inputs=stage.source.shape[-1],
+        coefficients=coefficients.values,
+        offsets=_offsets(signs, coefficients, bias[0] if bias else None, stage.source.number_format.bits),
+        blocks=op.groups,
+        pe=pe,
+        simd=simd,
+        planes=planes,
+        bases=bases,
+        input_format=stage.source.number_format,
+        accumulator=op.accumulator,
+        positions=stage.positions,
+        multiplier=multiplier,
+        lut_inputs=lut_inputs,
+    )
+
+
+@lru_cache(maxsize=64)
+def _offsets(signs: Constant, coefficients: Constant, bias: Constant | None, bits: int) -> Integers:
+    """Of a stage's constants, which are asked for at each of its foldings."""
+    return count_offsets(signs.values, coefficients.values, None if bias is None else bias.values, bits)
+
+
+def bit_plane_cost(stage: Stage, engine: BitPlaneEngineConfig) -> Resources:
+    """Cells of a stage's engine."""
+    group = engine.group(0)
+    total = group.counts.total_format.bits
+    # Of each row an XNOR and its share of the tree of counts for each plane, and what adds planes of one beat.
+    count = engine.simd.bit_length()
+    row = engine.planes * 3.3 * engine.simd + sum(count + 2 * level for level in range(1, engine.planes))
+    # The accumulator, what doubles it, and the register that its totals leave through.
+    row += total * (3.0 if group.sums.steps > 1 else 2.0)
+    replay = memory_cost(
+        engine.replay.capacity if engine.replay.passes > 1 else 0,
+        engine.simd * engine.input_format.bits,
+        distributed=DISTRIBUTED_RAM_WORDS,
+    )
+    planes = 0.6 * engine.turns * engine.planes * engine.simd if engine.turns > 1 else 0.0
+    weights = memory_cost(
+        engine.output_fold * engine.rounds * engine.input_fold,
+        engine.rows // engine.groups * engine.simd,
+        distributed=DISTRIBUTED_ROM_WORDS,
+    )
+    of_a_group = _sums(group.sums, engine.output_fold * engine.rounds * group.sums.steps) + weights
+    if stage.activation is not None:
+        of_a_group += activation_lane(stage.activation, stage, engine.output_fold * engine.group_lanes)
+    result = engine.pe * stage.result.number_format.bits
+    total_luts = engine.rows * row + 1.5 * (replay.luts + result) + planes + 170
+    return Resources(
+        luts=round(total_luts) + engine.groups * of_a_group.luts,
+        block_rams=replay.block_rams + engine.groups * of_a_group.block_rams,
+        dsps=engine.groups * of_a_group.dsps,
+    )
+
+
+def _sums(sums: CoefficientSumsConfig, words: int) -> Resources:
+    """What multiplies a group's totals by coefficients and adds them up."""
+    if sums.multiplier == "lut":
+        products = Resources(luts=round(sums.dot_product.luts))
+    else:
+        multiply = sums.multiply
+        partials = 20 * (len(multiply.partials) - 1) + 1.7 * multiply.gates
+        added = (sums.products - 1) * (multiply.left + multiply.right)
+        products = Resources(luts=round(sums.products * partials + added), dsps=sums.products * multiply.multipliers)
+    constants = memory_cost(words, sums.coefficient_bits, distributed=DISTRIBUTED_ROM_WORDS)
+    constants += memory_cost(sums.offsets.size, sums.sum_format.bits, distributed=DISTRIBUTED_ROM_WORDS)
+    return Resources(luts=60 + 2 * sums.sum_format.bits) + products + constants
