@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from karui.hw.popcount import LutInputs
 from karui.hw.resources import Resources
 from karui.hw.sparse_stage import is_sparse, sparse_pes, sparse_simds
 from karui.hw.stages import Stage
-from karui.sw.ir import DepthwiseConv, Gather, MatrixVector, Shared, SlidingWindow, WalshHadamard
+from karui.sw.ir import BinaryBases, DepthwiseConv, Gather, MatrixVector, Shared, SlidingWindow, WalshHadamard
 
 # Look-up tables that a block RAM or a multiplier is worth when foldings of one rate are compared: the proportion in
 # which an ECP5-85F offers them (83,640 look-up tables, 208 block RAMs, 156 multipliers).
@@ -84,6 +85,19 @@ def choices(stage: Stage) -> list[Fold]:
             for pe in pes
             for multiplier in multipliers(stage)
         ]
+    if isinstance(stage.op, BinaryBases):
+        groups, (outputs, count, _) = stage.op.groups, weights_of(stage).values.shape
+        folds = itertools.product(
+            divisors(math.gcd(stage.granule, stage.source.shape[-1] // groups)),
+            divisors(outputs // groups),
+            divisors(stage.source.number_format.bits),
+            divisors(count),
+            multipliers(stage),
+        )
+        return [
+            Fold(simd=simd, pe=pe, planes=planes, bases=bases, multiplier=multiplier)
+            for simd, pe, planes, bases, multiplier in folds
+        ]
     if isinstance(stage.op, DepthwiseConv):
         height, width = stage.op.kernel
         return [
@@ -125,10 +139,14 @@ def check(pipeline: Sequence[Stage], folding: Folding) -> Folding:
         if fold is None:
             raise FoldingError(f"the folding lacks the stage {stage.name!r}")
         if replace(fold, lut_inputs=Fold.lut_inputs) not in legal:
-            simds, pes = ({str(getattr(one, key)): None for one in legal} for key in ("simd", "pe"))
-            raise FoldingError(
-                f"stage {stage.name}: {fold} does not divide it; SIMD may be {', '.join(simds)}, PE {', '.join(pes)}"
+            labels = {"simd": "SIMD may be", "pe": "PE"}
+            if isinstance(stage.op, BinaryBases):
+                labels |= {"planes": "planes", "bases": "bases"}
+            may_be = ", ".join(
+                f"{label} {', '.join(dict.fromkeys(str(getattr(one, key)) for one in legal))}"
+                for key, label in labels.items()
             )
+            raise FoldingError(f"stage {stage.name}: {fold} does not divide it; {may_be}")
     return folding
 
 
@@ -141,8 +159,12 @@ class _Option:
     @property
     def weight(self) -> tuple[int, int]:
         """What the cells are worth together; of equal ones the fewest outputs in parallel."""
-        luts = self.cost.luts + _LUTS_PER_BLOCK_RAM * self.cost.block_rams + _LUTS_PER_DSP * self.cost.dsps
-        return luts, self.fold.pe
+        return worth(self.cost), self.fold.pe
+
+
+def worth(cost: Resources) -> int:
+    """Look-up tables that cells of all kinds are worth together when designs of one rate are compared."""
+    return cost.luts + _LUTS_PER_BLOCK_RAM * cost.block_rams + _LUTS_PER_DSP * cost.dsps
 
 
 def fold_for_interval(pipeline: Sequence[Stage], interval: int, *, dsps: int = DSPS) -> Folding:
