@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, at_most, equal
 from karui.flows.bench.reference_data import dataset
-from karui.flows.design import Design, Rate, budget
+from karui.flows.design import LOGIC_SHARE, MEMORY_SHARE, Design, Rate
 from karui.flows.recipe import find_recipe
 from karui.flows.synthesize import TimingMissed, find_device
 from karui.hw.folding import total_cost
@@ -27,8 +29,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
     run.progress("lowering and generating the RTL")
     graph = lower(load_checkpoint(recipe.checkpoint).model, data.image_shape, name=RECIPE, classes=data.classes).graph
     design = Design.create(graph, run.folder / "design", Rate(device=DEVICE).fold(graph))
-    stages, folding = design.accelerator.stages, design.accelerator.folding
-    expected = total_cost(stages, folding)
+    folding = design.accelerator.folding
     run.progress(f"initiation interval {design.accelerator.interval:,}: simulating {IMAGES} images")
     played = design.simulate(data.test_images[:IMAGES])
     interval = 0.0 if played.initiation_interval is None else played.initiation_interval.max
@@ -40,16 +41,11 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
         result = missed.result
     reached = result.fmax_mhz or 0.0
     checks: list[Check] = [
-        Check(
-            what="estimated cost within 60 % of the logic and 85 % of the block RAM",
-            value={"luts": expected.luts, "block_rams": expected.block_rams, "dsps": expected.dsps},
-            target=str(budget(DEVICE)),
-            passed=expected.fits(budget(DEVICE)),
-        ),
         equal("failed checks of the RTL", played.failure() or "none", "none"),
         equal("initiation interval measured, cycles", interval, float(design.accelerator.interval)),
         at_least(f"clock on {DEVICE.name}, best of at most {SEEDS} seeds, MHz", round(reached, 1), CLOCK_MHZ),
-        at_most("block RAMs mapped", result.cells.bram, DEVICE.block_rams),
+        at_most("logic occupied, share", round((result.comb or DEVICE.luts) / DEVICE.luts, 3), LOGIC_SHARE),
+        at_most("block RAM occupied, share", round(result.cells.bram / DEVICE.block_rams, 3), MEMORY_SHARE),
     ]
     return BenchmarkResult(
         checks=tuple(checks),
@@ -57,6 +53,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
             "frames_per_second": round(reached * 1e6 / interval) if interval else None,
             "mhz_by_seed": {str(one.seed): None if one.fmax_mhz is None else round(one.fmax_mhz, 1)
                             for one in result.seeds},
+            "estimated": asdict(total_cost(design.accelerator.stages, folding)),
             "critical_path": str(result.critical_path).split("\n"),
             "lut4": result.cells.lut,
             "carry": result.cells.carry,
@@ -73,7 +70,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
 MOBILENET_FIT = Benchmark(
     name="mobilenet-fit",
     description=f"{RECIPE} at the best rate within {DEVICE.name}, placed and routed, at most {SEEDS} seeds",
-    target=f">= {CLOCK_MHZ:g} MHz, RTL equal to the golden model, frames per second stated",
+    target=f">= {CLOCK_MHZ:g} MHz within 60 % of the logic and 85 % of the block RAM, RTL equal to the golden model",
     minutes=60,
     measure=measure,
 )

@@ -115,6 +115,10 @@ def wide_converter(lanes_in: int, lanes_out: int) -> WidthConverterConfig:
     return WidthConverterConfig(element=signed(32), elements=120, lanes_in=lanes_in, lanes_out=lanes_out)
 
 
+def wide_converter(lanes_in: int, lanes_out: int) -> WidthConverterConfig:
+    return WidthConverterConfig(element=signed(32), elements=120, lanes_in=lanes_in, lanes_out=lanes_out)
+
+
 def shuffle(lanes: int) -> ChannelShuffleConfig:
     return ChannelShuffleConfig(element=ELEMENT, channels=12, groups=3, positions=6, lanes=lanes)
 
@@ -168,6 +172,7 @@ CASES: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
     "gather of fewer": (gather(0, 7, 3, 9), (24,), (8,)),
     "twice as wide": (converter(2, 4), (60,), (30,)),
     "wider": (converter(2, 10), (60,), (12,)),
+    "wider in groups": (wide_converter(2, 12), (60,), (10,)),
     "wider in groups": (wide_converter(2, 12), (60,), (10,)),
     "narrower": (converter(12, 2), (10,), (60,)),
     "shifted wider": (converter(4, 6), (30,), (20,)),
