@@ -102,8 +102,6 @@ def convert_observed(
 ) -> DecomposedNetwork:
     """Decompose a network whose inputs' ranges are known; it is used up. See `convert`."""
     layers = network.weight_layers()
-    if not layers:
-        raise UnsupportedNetwork("the network has no convolution and no linear layer")
     found = _decompositions(layers, config, {} if known is None else known, progress)
     bits = by_hand(list(layers), config.activation_bits, "activation_bits")
 

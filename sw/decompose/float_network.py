@@ -59,13 +59,15 @@ def float_network(model: nn.Module, input_shape: Sequence[int]) -> FloatNetwork:
     Raises
     ------
     UnsupportedNetwork
-        If a layer is quantized already or used twice, or a batch norm does not follow a linear layer.
+        If there is no linear layer, one is quantized already or used twice, or a batch norm does not follow one.
     """
     plain = copy.deepcopy(model).eval()
     _make_plain(plain)
     graph = fx.GraphModule(plain, _Tracer().trace(plain))
     _check_used_once(graph)
     _fold_batch_norms(graph)
+    if not any(isinstance(module, WeightLayer) for module in graph.modules()):
+        raise UnsupportedNetwork("the network has no convolution and no linear layer")
     recorder = _ShapeRecorder(graph)
     dtype = next((parameter.dtype for parameter in graph.parameters()), torch.float32)
     recorder.run(torch.zeros(1, *input_shape, dtype=dtype))
@@ -145,5 +147,6 @@ def _fold_batch_norms(graph: fx.GraphModule) -> None:
         modules[str(before.target)] = fused
         node.replace_all_uses_with(before)
         graph.graph.erase_node(node)
+    graph.delete_all_unused_submodules()
     graph.graph.lint()
     graph.recompile()

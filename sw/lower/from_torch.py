@@ -18,6 +18,7 @@ from karui.sw.lower.fuse_requantize import fuse_requantize
 from karui.sw.lower.joins import lower_add, lower_concat
 from karui.sw.lower.layers import finish, lower_layer
 from karui.sw.lower.narrow_weights import narrow_weights
+from karui.sw.lower.quantize_early import quantize_early
 from karui.sw.lower.requantize_from_ladder import ladders, requantize_from_ladder
 from karui.sw.lower.unsupported import UnsupportedLayer
 from karui.sw.lower.values import Lowering, Scores, Value
@@ -147,7 +148,7 @@ def _lower(
                     raise UnsupportedLayer(f"operation {node.target}", node.name)
     assert result is not None
     graph, scores, scale = finish(lowering, result, classes)
-    graph = absorb_channel_shuffle(narrow_weights(fuse_requantize(requantize_from_ladder(graph))))
+    graph = absorb_channel_shuffle(narrow_weights(quantize_early(fuse_requantize(requantize_from_ladder(graph)))))
     lowered = Lowered(graph=graph, scores=scores, scale=scale, float_type=float_type)
     return lowered, None if lowering.is_exact else lowering.largest
 

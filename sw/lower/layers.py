@@ -12,6 +12,12 @@ from torch import Tensor, nn
 
 from karui.sw.ir import Graph, GraphError
 from karui.sw.lower.activations import lower_batch_norm, lower_binary_activation, lower_quant_activation
+from karui.sw.lower.decomposed import (
+    lower_decomposed_convolution,
+    lower_decomposed_linear,
+    lower_relu,
+    lower_sum_pool,
+)
 from karui.sw.lower.fastfood import lower_fastfood
 from karui.sw.lower.pools import lower_average_pool, lower_global_average_pool, lower_max_pool
 from karui.sw.lower.products import lower_convolution, lower_linear
@@ -20,6 +26,7 @@ from karui.sw.lower.values import Lowering, Product, Scores, Value, fixed, integ
 from karui.sw.nn.binary_activation import BinaryActivation, InputBinarize
 from karui.sw.nn.binary_conv import BinaryConv2d
 from karui.sw.nn.binary_linear import BinaryLinear
+from karui.sw.nn.decomposed import DecomposedConv2d, DecomposedLinear
 from karui.sw.nn.fixed_point_relu import FixedPointReLU
 from karui.sw.nn.global_average_pool import GlobalAveragePool
 from karui.sw.nn.logit_scale import LogitScale
@@ -28,6 +35,7 @@ from karui.sw.nn.quant_activation import QuantActivation
 from karui.sw.nn.quant_conv import QuantConv2d
 from karui.sw.nn.quant_fastfood import QuantFastfood
 from karui.sw.nn.quant_linear import QuantLinear
+from karui.sw.nn.sum_pool import SumPool2d
 from karui.sw.numerics import BIPOLAR, unsigned
 
 
@@ -92,6 +100,21 @@ def _(layer: QuantFastfood, lowering: Lowering, name: str, value: Value | Scores
     return lower_fastfood(layer, lowering, name, value)
 
 
+@lower_layer.register
+def _(layer: DecomposedLinear, lowering: Lowering, name: str, value: Value | Scores) -> Value:
+    return lower_decomposed_linear(layer, lowering, name, value)
+
+
+@lower_layer.register
+def _(layer: DecomposedConv2d, lowering: Lowering, name: str, value: Value | Scores) -> Value:
+    return lower_decomposed_convolution(layer, lowering, name, value)
+
+
+@lower_layer.register
+def _(layer: nn.ReLU, lowering: Lowering, name: str, value: Value | Scores) -> Value:
+    return lower_relu(lowering, name, value)
+
+
 @lower_layer.register(nn.BatchNorm1d)
 @lower_layer.register(nn.BatchNorm2d)
 def _(layer: nn.BatchNorm1d | nn.BatchNorm2d, lowering: Lowering, name: str, value: Value | Scores) -> Value:
@@ -131,6 +154,11 @@ def _(layer: nn.MaxPool2d, lowering: Lowering, name: str, value: Value | Scores)
 @lower_layer.register
 def _(layer: nn.AvgPool2d, lowering: Lowering, name: str, value: Value | Scores) -> Value:
     return lower_average_pool(layer, lowering, name, value)
+
+
+@lower_layer.register
+def _(layer: SumPool2d, lowering: Lowering, name: str, value: Value | Scores) -> Value:
+    return lower_sum_pool(layer, lowering, name, value)
 
 
 @lower_layer.register

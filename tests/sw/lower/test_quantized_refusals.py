@@ -75,7 +75,7 @@ def conv(**options: int) -> QuantConv2d:
         (nn.Sequential(nn.AvgPool2d(2, divisor_override=3)), "0: AvgPool2d with ceil_mode or divisor_override"),
         (nn.Sequential(nn.MaxPool2d(2, dilation=2)), "0: MaxPool2d with dilation"),
         (nn.Sequential(nn.Conv2d(4, 4, 3, padding_mode="reflect")), "0: layer Conv2d cannot be lowered"),
-        (nn.Sequential(conv(), nn.ReLU()), "1: layer ReLU cannot be lowered"),
+        (nn.Sequential(conv(), nn.Sigmoid()), "1: layer Sigmoid cannot be lowered"),
         (Joined(lambda x: x + 1, conv()), "add: operation .*add.* on something other than 2 tensors"),
         (Joined(lambda x: torch.add(x, x, alpha=2)), "add: operation .*add.* cannot be lowered"),
         (Joined(lambda x: torch.cat([x, x], dim=2)), "cat: operation .*cat.* cannot be lowered"),
