@@ -13,6 +13,7 @@ from karui.sim.results import BackPressure
 from karui.sw.lower.agreement import compare_with_golden, to_graph_layout
 from karui.sw.lower.from_torch import lower
 from karui.sw.models.build import LightConfig
+from karui.sw.models.deep_fried import DeepFriedConfig
 from karui.sw.train.checkpoint import load_checkpoint
 
 IMAGES = 100
@@ -23,12 +24,15 @@ SEED = 1
 
 
 def light_recipes() -> list[Recipe]:
-    """The recipes of the light architectures that ship a network."""
+    """The recipes of the light architectures that ship a network; compressed and Deep Fried ones are not among them."""
     recipes = [find_recipe(name) for name in recipe_names()]
     return [
         one
         for one in recipes
-        if isinstance(one.training.model, LightConfig) and one.checkpoint is not None and one.compress is None
+        if isinstance(one.training.model, LightConfig)
+        and not isinstance(one.training.model, DeepFriedConfig)
+        and one.checkpoint is not None
+        and one.compress is None
     ]
 
 
