@@ -94,7 +94,7 @@ class Fastfood(nn.Module):
         return 1 / (self.sigma * math.sqrt(self.size))
 
     def forward(self, features: Tensor) -> Tensor:
-        mixed = self._transform(self._stacked(features) * self.signs)
+        mixed = self._transform(self._stacked(features, self.signs))
         projected = self._transform(permute(mixed, self.permutation) * self.gaussian)
         scaled = projected[..., : self.out_features] * (self.scale * self.normalization)
         return scaled if self.bias is None else scaled + self.bias
@@ -102,12 +102,13 @@ class Fastfood(nn.Module):
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, sigma={self.sigma:g}, bias={self.bias is not None}"
 
-    def _stacked(self, features: Tensor) -> Tensor:
-        """The padded input, once for each block."""
+    def _stacked(self, features: Tensor, signs: Tensor) -> Tensor:
+        """B's products with the padded input, block behind block."""
         if features.shape[-1] != self.in_features:
             raise ValueError(f"{self} takes vectors of {self.in_features} features, not of {features.shape[-1]}")
-        padded = functional.pad(features, (0, self.size - self.in_features))
-        return padded.repeat(*[1] * (padded.dim() - 1), self.blocks)
+        if self.in_features < self.size:
+            features = functional.pad(features, (0, self.size - self.in_features))
+        return (features.unsqueeze(-2) * signs.view(self.blocks, self.size)).flatten(-2)
 
     def _transform(self, values: Tensor) -> Tensor:
         """Every block transformed."""

@@ -126,7 +126,7 @@ class QuantFastfood(Fastfood):
         return (self.bias.detach() * 2.0 ** self._output_fraction()).round().to(torch.int64)
 
     def forward(self, features: Tensor) -> Tensor:
-        signed = self._stacked(features) * sign_hard_tanh(self.signs)
+        signed = self._stacked(features, sign_hard_tanh(self.signs))
         mixed = self._rounded_transform(signed, self.input_fraction or 0, self.mixing_shifts)
         gaussian = self._quantized(self.gaussian)
         words: Tensor = _Words.apply(  # type: ignore[no-untyped-call]
