@@ -24,11 +24,13 @@ from karui.hw.folding import DSPS
 from karui.hw.shared_weights import SharedWeightsConfig
 from karui.hw.sparse_matrix_vector import SparseMatrixVectorConfig
 from karui.hw.stages import Stage
+from karui.hw.storage_choice import with_storage_that_pays
 from karui.sw.data.dataset import Dataset
 from karui.sw.ir import Constant
 from karui.sw.lower.agreement import Agreement, compare_with_golden, to_graph_layout
 from karui.sw.lower.compressed_storage import with_compressed_storage
 from karui.sw.lower.from_torch import Lowered, lower
+from karui.sw.nn.decomposed import DecomposedLayer
 from karui.sw.numerics import format_for_range
 from karui.sw.train.data import load_data
 
@@ -77,7 +79,8 @@ def run_compile(
         classes=dataset.classes,
     )
     if recipe.compress is not None:
-        lowered = replace(lowered, graph=with_compressed_storage(lowered.graph))
+        stored = with_compressed_storage(lowered.graph)
+        lowered = replace(lowered, graph=with_storage_that_pays(stored, rate_of(settings).fold(stored)))
     images = dataset.test_images
     agreement = compare_with_golden(model, lowered, images, progress=lambda done: progress(done, len(images)))
     if agreement.mismatches:
@@ -190,6 +193,8 @@ def _accuracy(dataset: Dataset, agreement: Agreement) -> dict[str, Any]:
 def _size(model: nn.Module, lowered: Lowered, engines: list[dict[str, Any]]) -> dict[str, int]:
     """Bytes of the network's parameters in float32, and of all constants as the hardware stores them."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    decomposed = [layer for layer in model.modules() if isinstance(layer, DecomposedLayer)]
+    parameters += sum(layer.codes.numel() + layer.offset.numel() for layer in decomposed)
     saved = sum(engine["weight_bits"] - engine["stored_weight_bits"] for engine in engines)
     return {"float_bytes": 4 * parameters, "stored_bytes": -(-(lowered.graph.constant_bits - saved) // 8)}
 

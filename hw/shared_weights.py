@@ -48,8 +48,21 @@ class SharedWeightsConfig(StoredWeightsConfig):
     @cached_property
     def _shared(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         vectors = self.weights.reshape(-1, self.vector)
-        book, indices = np.unique(vectors, axis=0, return_inverse=True)
+        bits = self.weight_format.bits
+        if bits * self.vector > 62:
+            book, indices = np.unique(vectors, axis=0, return_inverse=True)
+        else:
+            # Vectors as integers, which are sorted many times as fast; the first element counts most.
+            digits = np.int64(1) << (bits * np.arange(self.vector)[::-1])
+            numbers = (vectors.astype(np.int64) - self.weight_format.minimum) // self._step @ digits
+            _, places, indices = np.unique(numbers, return_index=True, return_inverse=True)
+            book = vectors[places]
         return book, indices.reshape(len(self.weights), -1).astype(np.int64)
+
+    @property
+    def _step(self) -> int:
+        """From one word of the weights' format to the next."""
+        return 2 if self.weight_format.is_bipolar else 1
 
     @property
     def book(self) -> npt.NDArray[Any]:
