@@ -10,16 +10,22 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from karui.flows.build_folder import BuildFolder
 from karui.flows.compression_plot import plot
 from karui.flows.recipe import PACKED_SUFFIX, Recipe
 from karui.flows.settings import Settings
+from karui.sw.coding.container import read_container
 from karui.sw.compress.config import CompressConfig
 from karui.sw.compress.packed_network import read_network
 from karui.sw.compress.run import compress_recipe
 from karui.sw.compress.structure import weight_layers
+from karui.sw.decompose.config import DecomposeConfig
+from karui.sw.decompose.decomposed_file import is_decomposed, read_decomposed
+from karui.sw.decompose.run import decompose_recipe
 from karui.sw.train.checkpoint import load_checkpoint
 from karui.sw.train.data import load_data
 from karui.sw.train.evaluate import held_out_accuracy
@@ -51,13 +57,15 @@ def run_train(
     started = time.monotonic()
     history: list[dict[str, float]] = []
     target, other = folder.checkpoint, folder.packed
-    if recipe.compress is not None:
+    if recipe.is_packed:
         target, other = other, target
     other.unlink(missing_ok=True)
     if recipe.checkpoint is not None and not settings.retrain and settings.seed is None:
         source = "shipped"
         shutil.copyfile(recipe.checkpoint, target)
         metadata = _shipped_metadata(recipe, target, data_dir)
+        if recipe.compress is not None:
+            _draw(recipe, target, metadata["accuracies"]["model"])
     else:
         source = "trained"
         state = folder.training_state
@@ -71,10 +79,12 @@ def run_train(
                 _log(state).write_text("".join(json.dumps(line) + "\n" for line in history))
             on_epoch(phase, record)
 
-        if recipe.compress is None:
-            metadata = _train(recipe, target, state, data_dir, note)
-        else:
+        if recipe.compress is not None:
             metadata = _compress(recipe, recipe.compress, target, state, data_dir, note)
+        elif recipe.decompose is not None:
+            metadata = _decompose(recipe, recipe.decompose, target, state, data_dir, note)
+        else:
+            metadata = _train(recipe, target, state, data_dir, note)
         shutil.rmtree(state)
     result = {
         "source": source,
@@ -87,14 +97,16 @@ def run_train(
     return result
 
 
-def load_network(path: Path) -> nn.Sequential:
-    """Rebuild a trained network from either form of file, in evaluation mode."""
-    return read_network(path).model if path.suffix == PACKED_SUFFIX else load_checkpoint(path).model
+def load_network(path: Path) -> nn.Module:
+    """Rebuild a trained network from any form of file, in evaluation mode."""
+    if path.suffix != PACKED_SUFFIX:
+        return load_checkpoint(path).model
+    return read_decomposed(path) if is_decomposed(read_container(path)) else read_network(path).model
 
 
 def _shipped_metadata(recipe: Recipe, path: Path, data_dir: Path | None) -> dict[str, Any]:
-    """A checkpoint's own; a compressed file holds no figures, every byte of it is the network: they are measured."""
-    if recipe.compress is None:
+    """A checkpoint's own; a container holds no figures, every byte of it is the network: they are measured."""
+    if not recipe.is_packed:
         return load_checkpoint(path).metadata
     dataset = load_data(recipe.training, data_dir)
     return {
@@ -149,15 +161,44 @@ def _compress(
     unfinished = target.with_name(target.name + ".unfinished")
     unfinished.write_bytes(compressed.data)
     unfinished.replace(target)
-    plot(
-        f"{recipe.name}: {100 * (1 - compressed.accuracy):.2f} % error, {len(compressed.data):,} bytes",
-        target,
-        target.with_suffix(".svg"),
-        before={
-            name: layer.weight.detach().numpy() for name, layer in weight_layers(compressed.stages[0].model).items()
-        },
-    )
+    dense = {name: layer.weight.detach().numpy() for name, layer in weight_layers(compressed.stages[0].model).items()}
+    _draw(recipe, target, compressed.accuracy, before=dense)
     return compressed.metadata
+
+
+def _draw(
+    recipe: Recipe, packed: Path, accuracy: float, *, before: dict[str, npt.NDArray[np.float32]] | None = None
+) -> None:
+    """Draw what is in a compressed file, beside it; over the weights before compression where they are known."""
+    title = f"{recipe.name}: {100 * (1 - accuracy):.2f} % error, {packed.stat().st_size:,} bytes"
+    plot(title, packed, packed.with_suffix(".svg"), before=before)
+
+
+def _decompose(
+    recipe: Recipe,
+    config: DecomposeConfig,
+    target: Path,
+    state: Path,
+    data_dir: Path | None,
+    note: Callable[..., None],
+) -> dict[str, Any]:
+    """Float weights, given or trained, then bases."""
+    decomposed = decompose_recipe(
+        recipe.training,
+        config,
+        weights=recipe.weights,
+        data_dir=data_dir,
+        state_dir=state,
+        on_epoch=lambda record, model: note("training", record, first=0),
+    )
+    _write(target, decomposed.data)
+    return decomposed.metadata
+
+
+def _write(target: Path, data: bytes) -> None:
+    unfinished = target.with_name(target.name + ".unfinished")
+    unfinished.write_bytes(data)
+    unfinished.replace(target)
 
 
 def _log(state: Path) -> Path:

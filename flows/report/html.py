@@ -10,7 +10,7 @@ import jinja2
 from karui.flows.build_folder import BuildFolder, write_json
 from karui.flows.report.area import area_rows, lut_key, meters
 from karui.flows.report.figures import pipeline, seed_strip, training_curves
-from karui.flows.report.images import samples
+from karui.flows.report.images import samples, svg
 from karui.flows.report.record import assemble
 from karui.flows.report.schema import Report, Synthesis
 from karui.flows.report.verdict import bytes_text, verdicts
@@ -38,7 +38,9 @@ def write_report(folder: Path) -> tuple[Path, Path]:
     """
     record, page = folder / "report.json", folder / "report.html"
     report = assemble(folder)
-    text = render(report, BuildFolder(path=folder).vectors)
+    build = BuildFolder(path=folder)
+    drawing = build.packed.with_suffix(".svg") if build.packed.is_file() else None
+    text = render(report, build.vectors, drawing=drawing)
     write_json(record, report)
     partial = page.with_name(f"{page.name}.partial")
     partial.write_text(text)
@@ -46,7 +48,7 @@ def write_report(folder: Path) -> tuple[Path, Path]:
     return record, page
 
 
-def render(report: Report, vectors: Path) -> str:
+def render(report: Report, vectors: Path, *, drawing: Path | None = None) -> str:
     """The page: one file that needs no other and no network.
 
     Parameters
@@ -55,6 +57,8 @@ def render(report: Report, vectors: Path) -> str:
         The figures.
     vectors
         File with the test images and the golden model's classes.
+    drawing
+        SVG of what compression did to the weights, where it did.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -74,6 +78,7 @@ def render(report: Report, vectors: Path) -> str:
         "devices": [_device(entry, report) for entry in _requested_first(report)],
         "samples": samples(vectors, report["data"]["classes"], report["data"]["pixel_maximum"]),
         "misses": _largest_miss(report["confusion"]),
+        "drawing": None if drawing is None else svg(drawing),
         "curves": training_curves(report["training"]["history"]),
     }
     return environment.get_template("report.html.j2").render(context)

@@ -88,4 +88,13 @@ def png(image: npt.NDArray[Any], maximum: int) -> str:
     scaled = np.rint((image - minimum) * (255 / (maximum - minimum))).astype(np.uint8)
     buffer = io.BytesIO()
     imsave(buffer, np.broadcast_to(scaled, (*image.shape[:2], 3)), format="png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return _data_uri("png", buffer.getvalue())
+
+
+def svg(path: Path) -> str:
+    """A drawing as a data URI."""
+    return _data_uri("svg+xml", path.read_bytes())
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

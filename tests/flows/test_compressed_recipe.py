@@ -93,6 +93,10 @@ def test_a_packed_file_beside_a_recipe_ships_with_it(tmp_path: Path) -> None:
     result = run_train(folder, Settings(recipe=str(path)))
     assert result["source"] == "shipped"
     assert result["accuracy"] == made["accuracy"]
+    drawing = folder.packed.with_suffix(".svg").read_text()
+    assert "kept and shared" in drawing
+    assert ">dense<" in trained.packed.with_suffix(".svg").read_text()
+    assert ">dense<" not in drawing
     assert folder.packed.read_bytes() == trained.packed.read_bytes()
     assert not folder.checkpoint.exists()
     assert json.loads(folder.record("train").read_text())["inputs"].keys() == {"checkpoint.karui"}

@@ -112,6 +112,18 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
+def test_the_page_shows_what_compression_did(report: Any, vectors: Path, tmp_path: Path) -> None:
+    drawing = tmp_path / "checkpoint.svg"
+    drawing.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    page = render(report, vectors, drawing=drawing)
+    assert base64.b64encode(drawing.read_bytes()).decode() in page
+    assert "--retrain" in page
+    report["training"]["source"] = "trained"
+    assert "--retrain" not in render(report, vectors, drawing=drawing)
+    assert "svg+xml" not in render(report, vectors)
+    Balanced().feed(page)
+
+
 def test_the_page_of_an_unfinished_build_says_what_is_open(report: Any, vectors: Path) -> None:
     page = render(report, vectors)
     assert "Not proven" in page
