@@ -2,6 +2,7 @@
 
 from karui.flows.bench.bad_input import BAD_INPUT
 from karui.flows.bench.benchmark import Benchmark
+from karui.flows.bench.binary_storage import BINARY_STORAGE
 from karui.flows.bench.cnv import CNV
 from karui.flows.bench.coding_speed import CODING_SPEED
 from karui.flows.bench.corruption import CORRUPTION
@@ -50,4 +51,5 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     HUFFMAN_DECODER,
     SPARSE_ENGINE,
     LENET_RTL,
+    BINARY_STORAGE,
 )

@@ -52,12 +52,13 @@ def _huffman(weights: Constant) -> Huffman | None:
 
 def _shared(weights: Constant) -> Shared | None:
     lengths = [vector for vector in VECTORS if weights.values.shape[1] % vector == 0]
-    bits = {vector: _shared_bits(weights, vector) for vector in lengths}
+    bits = {vector: shared_bits(weights, vector) for vector in lengths}
     best = min(bits, key=lambda vector: bits[vector], default=None)
     return None if best is None or bits[best] >= weights.bits else Shared(vector=best)
 
 
-def _shared_bits(weights: Constant, vector: int) -> int:
+def shared_bits(weights: Constant, vector: int) -> int:
+    """Bits of the indices of all vectors of so many weights, and of one code book."""
     vectors = weights.values.reshape(-1, vector)
     words = len(np.unique(vectors, axis=0))
     return len(vectors) * format_for_range(0, words - 1).bits + words * vector * weights.number_format.bits
