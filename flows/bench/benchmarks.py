@@ -7,6 +7,7 @@ from karui.flows.bench.cnv import CNV
 from karui.flows.bench.coding_speed import CODING_SPEED
 from karui.flows.bench.corruption import CORRUPTION
 from karui.flows.bench.estimate import ESTIMATE
+from karui.flows.bench.fastfood_speed import FASTFOOD_SPEED
 from karui.flows.bench.finn_tfc import FINN_TFC
 from karui.flows.bench.huffman_decoder import HUFFMAN_DECODER
 from karui.flows.bench.lenet_compression import LENET_COMPRESSION
@@ -51,5 +52,6 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     HUFFMAN_DECODER,
     SPARSE_ENGINE,
     LENET_RTL,
+    FASTFOOD_SPEED,
     BINARY_STORAGE,
 )
