@@ -1,4 +1,4 @@
-"""The bit-plane engine: products with scaled binary bases, on the population counts of binary networks."""
+"""The bit-plane engine: products with scaled binary bases, on the components of binary networks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from amaranth.hdl import Array, Cat, Module, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,7 +16,7 @@ from karui.hw.counters import cycle
 from karui.hw.integer_dot_product import Multiplier
 from karui.hw.lane_group import ScalingConfig
 from karui.hw.memory_style import Storage
-from karui.hw.plane_counts import PlaneCountsConfig
+from karui.hw.plane_products import PlaneProductsConfig
 from karui.hw.popcount import LutInputs
 from karui.hw.replay_buffer import REPLAY_DELAY, ReplayBuffer, ReplayBufferConfig
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
@@ -41,9 +41,11 @@ class BitPlaneEngineConfig:
     inputs : int
         Elements K of a vector.
     coefficients : ndarray of int64, shape (M, bases)
-        What the counts of each output's bases are multiplied with.
-    offsets : ndarray of int64, shape (M,)
-        What is added; see `count_offsets`.
+        What the products with each output's bases are multiplied with.
+    negatives : ndarray of int64, shape (M, bases)
+        How many weights of each base are -1.
+    bias : ndarray of int64, shape (M,), optional
+        What is added.
     blocks : int
         Equal parts of a vector, and of its result, that have nothing to do with each other: outputs of block b are sums
         over the inputs of block b alone.
@@ -76,7 +78,7 @@ class BitPlaneEngineConfig:
 
     inputs: int
     coefficients: Integers
-    offsets: Integers
+    negatives: Integers
     pe: int
     simd: int
     input_format: NumberFormat
@@ -84,6 +86,7 @@ class BitPlaneEngineConfig:
     planes: int = 1
     bases: int = 1
     blocks: int = 1
+    bias: Integers | None = None
     activation: ThresholdConfig | ScalingConfig | None = None
     positions: int = 1
     weight_latency: int = WEIGHT_ROM_LATENCY
@@ -92,11 +95,13 @@ class BitPlaneEngineConfig:
     lut_inputs: LutInputs = 4
 
     def __post_init__(self) -> None:
-        if self.coefficients.ndim != 2 or self.offsets.shape != self.coefficients.shape[:1]:
+        if self.coefficients.ndim != 2 or self.negatives.shape != self.coefficients.shape:
             raise ValueError(
-                f"coefficients (outputs, bases) and offsets (outputs) do not fit: {self.coefficients.shape}, "
-                f"{self.offsets.shape}"
+                f"coefficients and negatives must be of shape (outputs, bases), not {self.coefficients.shape} and "
+                f"{self.negatives.shape}"
             )
+        if self.bias is not None and self.bias.shape != (self.outputs,):
+            raise ValueError(f"bias must be of shape ({self.outputs},), not {self.bias.shape}")
         for total, what in ((self.outputs, "outputs"), (self.inputs, "inputs")):
             require_divisor("blocks", self.blocks, total, what)
         of_a_block = "" if self.blocks == 1 else " of a block"
@@ -186,9 +191,18 @@ class BitPlaneEngineConfig:
         return WeightSource(groups=self.groups, width=self.rows // self.groups * self.simd)
 
     @property
-    def select_latency(self) -> int:
-        """Cycles from a word to its planes."""
-        return int(self.turns > 1)
+    def offsets(self) -> Integers:
+        """What is added to products with coefficients: the bias, and what counts lack to be products."""
+        bias = np.zeros(self.outputs, dtype=np.int64) if self.bias is None else self.bias
+        if not self.products(1).counts:
+            return bias
+        lacking: Integers = (self.coefficients * self.negatives).sum(axis=1)
+        return bias - self.input_format.maximum * lacking
+
+    @property
+    def prepare_latency(self) -> int:
+        """Cycles from a word to the operand that its planes make."""
+        return max(self.products(1).products.prepare_latency, int(self.turns > 1))
 
     @property
     def replay(self) -> ReplayBufferConfig:
@@ -198,7 +212,7 @@ class BitPlaneEngineConfig:
             lanes=self.simd,
             words=self.input_fold,
             passes=self.output_fold // self.blocks * self.rounds * self.turns,
-            latency=self.weight_latency - self.select_latency,
+            latency=self.weight_latency - self.prepare_latency,
             storage=self.storage,
         )
 
@@ -219,6 +233,17 @@ class BitPlaneEngineConfig:
         ends = last_takes.reshape(-1, self.rounds * self.turns)[:, -1]
         return Schedule(accepted=accepted, departures=ends + self.pipeline_latency + FIFO_LATENCY)
 
+    def products(self, rows: int) -> PlaneProductsConfig:
+        """The products with so many bases."""
+        return PlaneProductsConfig(
+            rows=rows,
+            simd=self.simd,
+            words=self.input_fold,
+            bits=self.input_format.bits,
+            planes=self.planes,
+            lut_inputs=self.lut_inputs,
+        )
+
     def group(self, index: int) -> BitPlaneGroupConfig:
         """The lanes of one group."""
         lanes = self.group_lanes
@@ -229,19 +254,11 @@ class BitPlaneEngineConfig:
             sliced = activation.lane_slice(first, lanes)
             period = 1 if lanes > 1 else self.result_cycles
             activation = replace(sliced, channels=self.output_fold * lanes, lanes=1, period=period)
+        products = self.products(lanes * self.bases)
         return BitPlaneGroupConfig(
-            counts=PlaneCountsConfig(
-                rows=lanes * self.bases,
-                simd=self.simd,
-                words=self.input_fold,
-                bits=self.input_format.bits,
-                planes=self.planes,
-                lut_inputs=self.lut_inputs,
-            ),
+            products=products,
             sums=CoefficientSumsConfig(
-                total_format=PlaneCountsConfig(
-                    rows=1, simd=self.simd, words=self.input_fold, bits=self.input_format.bits, planes=self.planes
-                ).total_format,
+                total_format=products.total_format,
                 sum_format=self.accumulator,
                 coefficients=by_fold,
                 offsets=self.offsets.reshape(self.output_fold, self.pe)[:, first : first + lanes],
@@ -257,29 +274,6 @@ def group_lanes(pe: int, bases: int, round_cycles: int) -> int:
     """Lanes that share a multiplier: their totals of so many bases are multiplied before the next ones are there."""
     most = max(1, min(LARGEST_GROUP, round_cycles // bases))
     return max(lanes for lanes in divisors(pe) if lanes <= most)
-
-
-def count_offsets(bases: Integers, coefficients: Integers, bias: Integers | None, bits: int) -> Integers:
-    """What an engine adds to counts times coefficients, so that they become products of -1 and +1.
-
-    Bits e of words x that equal the bits of s in {-1, +1}, weighted by ``2**e``, add up to U; then
-    ``s . x = U + (2**Q - 1) * (ones of s - length)``, so that the engine adds the latter once for each base, times its
-    coefficient.
-
-    Parameters
-    ----------
-    bases : ndarray of int64, shape (M, bases, length)
-        Values -1 and +1.
-    coefficients : ndarray of int64, shape (M, bases)
-        Of the bases.
-    bias : ndarray of int64, shape (M,), optional
-        Added as well.
-    bits : int
-        Bits Q of a word.
-    """
-    zeros = (bases < 0).sum(axis=2)
-    constants: Integers = -((1 << bits) - 1) * (coefficients * zeros).sum(axis=1)
-    return constants if bias is None else constants + bias
 
 
 class BitPlaneEngine(wiring.Component):
@@ -346,7 +340,7 @@ class BitPlaneEngine(wiring.Component):
             output.reserve.eq(issue & is_first),
         ]
         valid = delayed(m, issue, config.weight_latency, name="valid", control=True)
-        activations = self._planes(m, replay.o.data, turn.number)
+        activations = self._operand(m, replay.o.data, turn.number)
         lanes = config.group_lanes
         for index in range(config.groups):
             m.submodules[f"group_{index}"] = group = BitPlaneGroup(config.group(index))
@@ -364,14 +358,17 @@ class BitPlaneEngine(wiring.Component):
         m.d.comb += output.i.valid.eq(group.o.valid)
         return m
 
-    def _planes(self, m: Module, word: data.View[data.ArrayLayout], turn: Signal) -> Value:
-        """The planes of a turn from the word that was taken in it: plane by plane, the lowest of them first."""
+    def _operand(self, m: Module, word: data.View[data.ArrayLayout], turn: Signal) -> Value:
+        """What the planes of a turn make of the word that was taken in it."""
         config = self.config
-        planes = [Cat(word[index][bit] for index in range(config.simd)) for bit in range(config.input_format.bits)]
-        runs = [Cat(planes[first : first + config.planes]) for first in range(0, len(planes), config.planes)]
+        products, planes = config.products(1).products, config.planes
+        runs = [
+            Cat(word[index][first : first + planes] for index in range(config.simd))
+            for first in range(0, config.input_format.bits, planes)
+        ]
         runs.reverse()
-        if len(runs) == 1:
-            return runs[0]
-        selected = Signal(config.planes * config.simd, name="planes", reset_less=True)
-        m.d.sync += selected.eq(Array(runs)[delayed(m, turn, config.replay.latency, name="turn")])
-        return selected
+        values = Signal(data.ArrayLayout(unsigned(planes), config.simd), name="planes")
+        selected = runs[0] if len(runs) == 1 else Array(runs)[delayed(m, turn, config.replay.latency, name="turn")]
+        m.d.comb += values.as_value().eq(selected)
+        rest = config.prepare_latency - products.prepare_latency
+        return delayed(m, products.prepare(m, values), rest, name="selected")

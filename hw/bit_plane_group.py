@@ -1,4 +1,4 @@
-"""A group of lanes of the bit-plane engine: counts, sums and activation of neighbouring outputs."""
+"""A group of lanes of the bit-plane engine: products, sums and activation of neighbouring outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from karui.hw.coefficient_sums import CoefficientSums, CoefficientSumsConfig
 from karui.hw.counters import cycle
 from karui.hw.lane_group import ScalingConfig, activation_pipeline
-from karui.hw.plane_counts import PlaneCounts, PlaneCountsConfig
+from karui.hw.plane_products import PlaneProducts, PlaneProductsConfig
 from karui.hw.stream import Tagged, delayed, lanes_of
 from karui.hw.threshold import ThresholdConfig
 from karui.sw.numerics import NumberFormat
@@ -23,7 +23,7 @@ class BitPlaneGroupConfig:
 
     Parameters
     ----------
-    counts : PlaneCountsConfig
+    products : PlaneProductsConfig
         Of the lanes' bases, those of one lane beside one another.
     sums : CoefficientSumsConfig
         Of the lanes.
@@ -31,7 +31,7 @@ class BitPlaneGroupConfig:
         Of the group's channels, in a single lane; without it the sums leave.
     """
 
-    counts: PlaneCountsConfig
+    products: PlaneProductsConfig
     sums: CoefficientSumsConfig
     activation: ThresholdConfig | ScalingConfig | None = None
 
@@ -49,7 +49,7 @@ class BitPlaneGroupConfig:
     def latency(self) -> int:
         """Cycles from the last operands of a fold to its results."""
         activation = 0 if self.activation is None else self.activation.latency
-        return self.counts.latency + self.sums.latency + activation + (self.lanes > 1)
+        return self.products.latency + self.sums.latency + activation + (self.lanes > 1)
 
 
 class BitPlaneGroup(wiring.Component):
@@ -65,7 +65,7 @@ class BitPlaneGroup(wiring.Component):
     Members
     -------
     i : In(Tagged)
-        Operands, ``config.counts.operands``.
+        Operands, ``config.products.products.operands``.
     o : Out(Tagged)
         Results, a beat for each fold.
     """
@@ -77,7 +77,7 @@ class BitPlaneGroup(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "i": In(Tagged(config.counts.operands)),
+                "i": In(Tagged(config.products.products.operands)),
                 "o": Out(Tagged(lanes_of(config.output_format, config.lanes))),
             }
         )
@@ -85,10 +85,10 @@ class BitPlaneGroup(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        m.submodules.counts = counts = PlaneCounts(config.counts)
+        m.submodules.products = products = PlaneProducts(config.products)
         m.submodules.sums = sums = CoefficientSums(config.sums)
-        wiring.connect(m, wiring.flipped(self.i), counts.i)
-        wiring.connect(m, counts.o, sums.i)
+        wiring.connect(m, wiring.flipped(self.i), products.i)
+        wiring.connect(m, products.o, sums.i)
         results = sums.o
         if config.activation is not None:
             m.submodules.activation = activation = activation_pipeline(config.activation)

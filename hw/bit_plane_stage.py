@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
+
 from karui.hw.activation_cost import activation_lane
-from karui.hw.bit_plane_engine import BitPlaneEngineConfig, Integers, count_offsets
+from karui.hw.binary_dot_product import BinaryDotProductConfig
+from karui.hw.bit_plane_engine import BitPlaneEngineConfig, Integers
 from karui.hw.coefficient_sums import CoefficientSumsConfig
 from karui.hw.integer_dot_product import Multiplier
 from karui.hw.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS
@@ -32,7 +35,8 @@ def bit_plane_engine(
     return BitPlaneEngineConfig(
         inputs=stage.source.shape[-1],
         coefficients=coefficients.values,
-        offsets=_offsets(signs, coefficients, bias[0] if bias else None, stage.source.number_format.bits),
+        negatives=_negatives(signs),
+        bias=bias[0].values if bias else None,
         blocks=op.groups,
         pe=pe,
         simd=simd,
@@ -47,18 +51,23 @@ def bit_plane_engine(
 
 
 @lru_cache(maxsize=64)
-def _offsets(signs: Constant, coefficients: Constant, bias: Constant | None, bits: int) -> Integers:
-    """Of a stage's constants, which are asked for at each of its foldings."""
-    return count_offsets(signs.values, coefficients.values, None if bias is None else bias.values, bits)
+def _negatives(signs: Constant) -> Integers:
+    """Of a stage's bases, for which each of its foldings asks."""
+    counted: Integers = np.count_nonzero(signs.values < 0, axis=2)
+    return counted
 
 
 def bit_plane_cost(stage: Stage, engine: BitPlaneEngineConfig) -> Resources:
     """Cells of a stage's engine."""
     group = engine.group(0)
-    total = group.counts.total_format.bits
-    # Of each row an XNOR and its share of the tree of counts for each plane, and what adds planes of one beat.
-    count = engine.simd.bit_length()
-    row = engine.planes * 3.3 * engine.simd + sum(count + 2 * level for level in range(1, engine.planes))
+    total, made = group.products.total_format.bits, group.products.products
+    if isinstance(made, BinaryDotProductConfig):
+        # A choice for each pair of products, and adders between pairs; all rows share the pairs' sums and differences.
+        row = 1.12 * (made.pairs * (engine.planes + 2) + (made.pairs - 1) * (engine.planes + 3))
+        operand = made.pairs * (2.0 * engine.planes + 5)
+    else:
+        # An XNOR and its share of the tree of counts.
+        row, operand = 3.3 * engine.simd, 0.0
     # The accumulator, what doubles it, and the register that its totals leave through.
     row += total * (3.0 if group.sums.steps > 1 else 2.0)
     replay = memory_cost(
@@ -66,7 +75,8 @@ def bit_plane_cost(stage: Stage, engine: BitPlaneEngineConfig) -> Resources:
         engine.simd * engine.input_format.bits,
         distributed=DISTRIBUTED_RAM_WORDS,
     )
-    planes = 0.6 * engine.turns * engine.planes * engine.simd if engine.turns > 1 else 0.0
+    if engine.turns > 1:
+        operand += 0.6 * engine.turns * engine.planes * engine.simd
     weights = memory_cost(
         engine.output_fold * engine.rounds * engine.input_fold,
         engine.rows // engine.groups * engine.simd,
@@ -76,7 +86,7 @@ def bit_plane_cost(stage: Stage, engine: BitPlaneEngineConfig) -> Resources:
     if stage.activation is not None:
         of_a_group += activation_lane(stage.activation, stage, engine.output_fold * engine.group_lanes)
     result = engine.pe * stage.result.number_format.bits
-    total_luts = engine.rows * row + 1.5 * (replay.luts + result) + planes + 170
+    total_luts = engine.rows * row + 1.5 * (replay.luts + result) + operand + 170
     return Resources(
         luts=round(total_luts) + engine.groups * of_a_group.luts,
         block_rams=replay.block_rams + engine.groups * of_a_group.block_rams,

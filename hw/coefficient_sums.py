@@ -30,7 +30,7 @@ class CoefficientSumsConfig:
     Parameters
     ----------
     total_format : NumberFormat
-        Format of a total, unsigned.
+        Format of a total, unsigned or signed.
     sum_format : NumberFormat
         Format of a sum, signed; every finished sum must fit (in between it may wrap).
     coefficients : ndarray of int64, shape (folds, lanes, bases)
@@ -102,14 +102,15 @@ class CoefficientSumsConfig:
     @property
     def product_range(self) -> tuple[int, int]:
         """Smallest and largest product."""
-        ends = (self.coefficient_format.minimum, self.coefficient_format.maximum)
-        low, high = (end * self.total_format.maximum for end in ends)
-        return low, high
+        left, right = self.total_format, self.coefficient_format
+        corners = [a * b for a in (left.minimum, left.maximum) for b in (right.minimum, right.maximum)]
+        return min(corners), max(corners)
 
     @property
     def multiply(self) -> WideMultiply:
         """A product in device multipliers."""
-        return WideMultiply(left=self.total_format.bits + 1, right=self.coefficient_format.bits)
+        total = self.total_format
+        return WideMultiply(left=total.bits + (total.kind == "unsigned"), right=self.coefficient_format.bits)
 
     @property
     def dot_product(self) -> IntegerDotProductConfig:

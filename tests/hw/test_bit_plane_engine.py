@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from karui.hw.bit_plane_engine import BitPlaneEngineConfig, count_offsets
+from karui.hw.bit_plane_engine import BitPlaneEngineConfig
 from karui.hw.constant_bit_plane_engine import ConstantBitPlaneEngine, ConstantBitPlaneEngineConfig
 from karui.hw.requantize import RequantizeConfig
 from karui.hw.threshold import ThresholdConfig
@@ -65,7 +65,8 @@ class Problem:
         engine = BitPlaneEngineConfig(
             inputs=self.inputs,
             coefficients=self.coefficients,
-            offsets=count_offsets(self.bases, self.coefficients, self.bias, self.format.bits),
+            negatives=(self.bases < 0).sum(axis=2),
+            bias=self.bias,
             blocks=self.blocks,
             input_format=self.format,
             accumulator=self.accumulator,
