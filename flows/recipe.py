@@ -10,10 +10,11 @@ from karui.flows.synthesize.targets import find_device
 from karui.sw.compress.config import CompressConfig
 from karui.sw.compress.recipe import load_compress_config
 from karui.sw.configuration import ConfigurationError, from_mapping, nearest
+from karui.sw.decompose.config import DecomposeConfig
 from karui.sw.train.recipe import TrainingRecipe, load_training_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
-# Of the files of compressed networks.
+# Of the files of compressed networks, and of those of binary bases.
 PACKED_SUFFIX = ".karui"
 
 
@@ -85,6 +86,10 @@ class Recipe:
         Section [hardware].
     compress : CompressConfig or None
         Section [compress], of recipes that end with a compressed network.
+    decompose : DecomposeConfig or None
+        Section [decompose], of recipes that end with a network of binary bases.
+    weights : Path or None
+        Float weights that [decompose] takes.
     checkpoint : Path or None
         The trained network that ships with the recipe.
     """
@@ -93,6 +98,8 @@ class Recipe:
     training: TrainingRecipe
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     compress: CompressConfig | None = None
+    decompose: DecomposeConfig | None = None
+    weights: Path | None = None
     checkpoint: Path | None = None
 
     @property
@@ -100,8 +107,13 @@ class Recipe:
         """Name of the recipe."""
         return self.training.name
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether the network is a container's, not a checkpoint."""
+        return self.compress is not None or self.decompose is not None
 
-_SECTIONS = ["description", "data", "model", "train", "compress", "hardware"]
+
+_SECTIONS = ["description", "data", "model", "train", "compress", "decompose", "hardware"]
 
 
 def recipe_names() -> list[str]:
@@ -141,11 +153,36 @@ def load_recipe(path: Path) -> Recipe:
     if not isinstance(description, str):
         raise ConfigurationError(f"{path.name}: the key 'description' is missing; add one line on what it is")
     compress = load_compress_config(path)
-    checkpoint = path.with_suffix(".npz" if compress is None else PACKED_SUFFIX)
+    decompose = (
+        from_mapping(DecomposeConfig, content["decompose"], f"{path.name} [decompose]")
+        if "decompose" in content
+        else None
+    )
+    weights = _given_weights(path, training, compress, decompose)
+    checkpoint = path.with_suffix(".npz" if compress is None and decompose is None else PACKED_SUFFIX)
     return Recipe(
         description=description,
         training=training,
         hardware=from_mapping(HardwareConfig, content.get("hardware", {}), f"{path.name} [hardware]"),
         compress=compress,
+        decompose=decompose,
+        weights=weights,
         checkpoint=checkpoint if checkpoint.is_file() else None,
     )
+
+
+def _given_weights(
+    path: Path, training: TrainingRecipe, compress: CompressConfig | None, decompose: DecomposeConfig | None
+) -> Path | None:
+    """The file of float weights that [decompose] names; a recipe without one trains."""
+    if compress is not None and decompose is not None:
+        raise ConfigurationError(f"{path.name}: give one of the sections compress and decompose, not both")
+    weights = None if decompose is None or decompose.weights is None else path.parent / decompose.weights
+    if (weights is None) == (training.train.epochs == 0):
+        raise ConfigurationError(
+            f"{path.name} [train]: epochs must be 0 where [decompose] has weights, and at least 1 elsewhere, not "
+            f"{training.train.epochs}"
+        )
+    if weights is not None and not weights.is_file():
+        raise ConfigurationError(f"{path.name} [decompose]: there is no file {weights}")
+    return weights

@@ -32,7 +32,7 @@ def light_recipes() -> list[Recipe]:
         if isinstance(one.training.model, LightConfig)
         and not isinstance(one.training.model, DeepFriedConfig)
         and one.checkpoint is not None
-        and one.compress is None
+        and not one.is_packed
     ]
 
 

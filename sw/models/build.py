@@ -7,6 +7,7 @@ from karui.sw.models.bnn import BinaryCNNConfig, BinaryMLPConfig, build_binary_c
 from karui.sw.models.deep_fried import DeepFriedConfig, build_deep_fried
 from karui.sw.models.inception import InceptionConfig, build_inception
 from karui.sw.models.lenet import LeNet5Config, LeNet300Config, build_lenet_5, build_lenet_300
+from karui.sw.models.mnist_cnn import MnistCnnConfig, build_mnist_cnn
 from karui.sw.models.mobilenet import MobileNetConfig, MobileNetV2Config, build_mobilenet, build_mobilenet_v2
 from karui.sw.models.resnet import ResNetConfig, build_resnet
 from karui.sw.models.shufflenet import ShuffleNetConfig, build_shufflenet
@@ -26,7 +27,9 @@ LightConfig = (
     | LeNet5Config
     | DeepFriedConfig
 )
-ModelConfig = BinaryMLPConfig | BinaryCNNConfig | BinaryConnectConfig | LightConfig
+# Networks of ordinary layers, to be decomposed.
+FloatConfig = MnistCnnConfig
+ModelConfig = BinaryMLPConfig | BinaryCNNConfig | BinaryConnectConfig | LightConfig | FloatConfig
 
 # The key `family` of a recipe's [model] section.
 FAMILIES: dict[str, type[ModelConfig]] = {
@@ -43,6 +46,7 @@ FAMILIES: dict[str, type[ModelConfig]] = {
     "lenet-300-100": LeNet300Config,
     "lenet5": LeNet5Config,
     "deep-fried": DeepFriedConfig,
+    "mnist-cnn": MnistCnnConfig,
 }
 
 
@@ -75,6 +79,8 @@ def build_model(config: ModelConfig) -> nn.Sequential:
             return build_lenet_5(config)
         case DeepFriedConfig():
             return build_deep_fried(config)
+        case MnistCnnConfig():
+            return build_mnist_cnn(config)
 
 
 def family_of(config: ModelConfig) -> str:

@@ -113,7 +113,7 @@ class TrainConfig:
     Parameters
     ----------
     epochs
-        Passes over the training images.
+        Passes over the training images; 0 where [decompose] takes given weights.
     batch_size
         Images an optimizer step.
     learning_rate, final_learning_rate
@@ -161,9 +161,11 @@ class TrainConfig:
     arithmetic: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "threads"):
+        for name in ("batch_size", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.epochs < 0:
+            raise ValueError(f"epochs must not be negative, not {self.epochs}")
         if not 0 <= self.final_learning_rate <= self.learning_rate:
             raise ValueError(
                 f"final_learning_rate must lie between 0 and learning_rate = {self.learning_rate}, "

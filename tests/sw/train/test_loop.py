@@ -143,8 +143,8 @@ def test_learning_rate_falls_along_half_a_cosine() -> None:
 
 
 def test_wrong_configurations_are_refused() -> None:
-    with pytest.raises(ValueError, match="epochs must be at least 1, not 0"):
-        TrainConfig(epochs=0)
+    with pytest.raises(ValueError, match="epochs must not be negative, not -1"):
+        TrainConfig(epochs=-1)
     with pytest.raises(ValueError, match=r"must lie between 0 and learning_rate = 0\.001"):
         TrainConfig(epochs=1, learning_rate=0.001, final_learning_rate=0.1)
     with pytest.raises(ValueError, match="distillation requires loss"):
