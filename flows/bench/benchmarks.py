@@ -6,6 +6,8 @@ from karui.flows.bench.binary_storage import BINARY_STORAGE
 from karui.flows.bench.cnv import CNV
 from karui.flows.bench.coding_speed import CODING_SPEED
 from karui.flows.bench.corruption import CORRUPTION
+from karui.flows.bench.deep_fried_rtl import DEEP_FRIED_RTL
+from karui.flows.bench.deep_fried_table import DEEP_FRIED_TABLE
 from karui.flows.bench.estimate import ESTIMATE
 from karui.flows.bench.fastfood_speed import FASTFOOD_SPEED
 from karui.flows.bench.finn_tfc import FINN_TFC
@@ -53,5 +55,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     SPARSE_ENGINE,
     LENET_RTL,
     FASTFOOD_SPEED,
+    DEEP_FRIED_TABLE,
+    DEEP_FRIED_RTL,
     BINARY_STORAGE,
 )
