@@ -45,9 +45,22 @@ def test_refuses(change, message):
 
 @pytest.mark.parametrize(("words", "run", "repeats"), [(12, 3, 4), (6, 1, 3), (40, 10, 2), (5, 5, 3)])
 def test_runs_of_words_are_handed_out_again(words, run, repeats):
-    rom = SequentialRom(list(range(words)), 6, "auto", run=run, repeats=repeats)
     order = np.tile(np.arange(words).reshape(-1, 1, run).repeat(repeats, axis=1).reshape(-1), 2)
-    takes = np.random.default_rng(words).random(4 * len(order)) < 0.6
+    play_takes(SequentialRom(list(range(words)), 6, "auto", run=run, repeats=repeats), order)
+
+
+@pytest.mark.parametrize(("words", "width", "bits"), [(600, 300, 144), (20, 700, 288), (9, 700, 700), (2050, 73, 36)])
+def test_banks_of_a_wide_word_go_on_together(words, width, bits):
+    random = np.random.default_rng(width)
+    contents = [int.from_bytes(random.bytes(-(-width // 8))) % (1 << width) for _ in range(words)]
+    rom = SequentialRom(contents, width, "auto", run=words // 2 if words % 2 == 0 else 1, repeats=2)
+    assert rom.bank_bits == bits
+    order = np.arange(words).reshape(-1, 1, rom.run).repeat(rom.repeats, axis=1).reshape(-1)
+    play_takes(rom, [contents[word] for word in np.tile(order, 2)[:1500]])
+
+
+def play_takes(rom, order):
+    takes = np.random.default_rng(len(order)).random(4 * len(order)) < 0.6
     taken = np.cumsum(takes) - takes
 
     async def play(context):
