@@ -32,13 +32,13 @@ def with_storage_that_pays(graph: Graph, folding: Folding) -> Graph:
     dear = []
     for stage in pipeline:
         if stage.name in stored:
-            on_raw = _least_worth(raw[stage.name], interval)
-            if on_raw is not None and on_raw <= (_least_worth(stage, interval) or 0):
+            on_raw = least_worth(raw[stage.name], interval)
+            if on_raw is not None and on_raw <= (least_worth(stage, interval) or 0):
                 dear.append(stored[stage.name])
     return with_storage(graph, dict.fromkeys(dear, RAW))
 
 
-def _least_worth(stage: Stage, interval: int) -> int | None:
-    """That of the cheapest folding which takes no more cycles; None if there is none."""
+def least_worth(stage: Stage, interval: int) -> int | None:
+    """What the cheapest folding that takes no more cycles is worth in look-up tables; None if there is none."""
     fast = [fold for fold in choices(stage) if cycles(stage.op, stage, fold) <= interval]
     return min((worth(cost(stage.op, stage, fold)) for fold in fast), default=None)

@@ -26,6 +26,7 @@ from karui.flows.bench.separable_cost import SEPARABLE_COST
 from karui.flows.bench.sfc_timing import SFC_TIMING
 from karui.flows.bench.simulation_speed import SIMULATION_SPEED
 from karui.flows.bench.sparse_engine import SPARSE_ENGINE
+from karui.flows.bench.storage_choice import STORAGE_CHOICE
 from karui.flows.bench.tflite_conv import TFLITE_CONV
 from karui.flows.bench.vector_sharing import VECTOR_SHARING
 
@@ -58,4 +59,5 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     DEEP_FRIED_TABLE,
     DEEP_FRIED_RTL,
     BINARY_STORAGE,
+    STORAGE_CHOICE,
 )
