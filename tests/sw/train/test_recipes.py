@@ -29,6 +29,7 @@ LEAST_ACCURACY = {
     "squeezenet-fashion-4bit": 0.925,
     "xception-fashion": 0.93,
     "xception-fashion-4bit": 0.925,
+    "deep-fried-1024": 0.9935,
     "deep-fried-2048": 0.9935,
 }
 
