@@ -10,7 +10,7 @@ from karui.sw.nn.fastfood import Fastfood, permute
 from karui.sw.nn.precision import check_bits
 from karui.sw.nn.straight_through import round_identity, sign_hard_tanh
 from karui.sw.nn.walsh_hadamard import round_words, rounded_walsh_hadamard, walsh_hadamard
-from karui.sw.nn.weight_quantizer import quantize_weight, quantized_weight
+from karui.sw.nn.weight_quantizer import power_of_two, quantize_weight, quantized_weight
 from karui.sw.numerics import Rounding
 
 SMALLEST_WORD, LARGEST_WORD = 2, 18
@@ -136,7 +136,9 @@ class QuantFastfood(Fastfood):
         scaled = projected[..., : self.out_features] * self._quantized(self.scale * self.normalization)
         if self.bias is None:
             return scaled
-        step = 2.0 ** -self._output_fraction()
+        # A tensor, not a number: shapes can be computed without values.
+        _, fraction = quantize_weight(self.scale * self.normalization, self.weight_bits, per_channel=False)
+        step = power_of_two(-(fraction + self.projected_fraction))
         return scaled + round_identity(self.bias / step) * step
 
     def extra_repr(self) -> str:
