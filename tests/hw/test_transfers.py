@@ -115,10 +115,6 @@ def wide_converter(lanes_in: int, lanes_out: int) -> WidthConverterConfig:
     return WidthConverterConfig(element=signed(32), elements=120, lanes_in=lanes_in, lanes_out=lanes_out)
 
 
-def wide_converter(lanes_in: int, lanes_out: int) -> WidthConverterConfig:
-    return WidthConverterConfig(element=signed(32), elements=120, lanes_in=lanes_in, lanes_out=lanes_out)
-
-
 def shuffle(lanes: int) -> ChannelShuffleConfig:
     return ChannelShuffleConfig(element=ELEMENT, channels=12, groups=3, positions=6, lanes=lanes)
 
@@ -149,6 +145,7 @@ CASES: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
     "sparse vectors": (matrix_vector(pe=2, simd=4, sparse=True), (18,), (27,)),
     "bit planes": (bit_planes(pe=1, simd=4), (18,), (54,)),
     "bit planes of whole results": (bit_planes(pe=6, simd=2), (36,), (9,)),
+    "bit planes of whole results, word by word": (bit_planes(pe=6, simd=1), (72,), (9,)),
     "bit planes at once": (bit_planes(pe=3, simd=8, planes=3), (9,), (18,)),
     "bit planes and bases at once": (bit_planes(pe=6, simd=4, planes=3, bases=2), (18,), (9,)),
     "bit planes of single words": (bit_planes(pe=6, simd=8, bases=2), (9,), (9,)),
@@ -172,7 +169,6 @@ CASES: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
     "gather of fewer": (gather(0, 7, 3, 9), (24,), (8,)),
     "twice as wide": (converter(2, 4), (60,), (30,)),
     "wider": (converter(2, 10), (60,), (12,)),
-    "wider in groups": (wide_converter(2, 12), (60,), (10,)),
     "wider in groups": (wide_converter(2, 12), (60,), (10,)),
     "narrower": (converter(12, 2), (10,), (60,)),
     "shifted wider": (converter(4, 6), (30,), (20,)),
