@@ -63,7 +63,7 @@ def bit_plane_cost(stage: Stage, engine: BitPlaneEngineConfig) -> Resources:
     total, made = group.products.total_format.bits, group.products.products
     if isinstance(made, BinaryDotProductConfig):
         # A choice for each pair of products, and adders between pairs; all rows share the pairs' sums and differences.
-        row = 1.12 * (made.pairs * (engine.planes + 2) + (made.pairs - 1) * (engine.planes + 3))
+        row = 1.3 * (made.pairs * (engine.planes + 2) + (made.pairs - 1) * (engine.planes + 3))
         operand = made.pairs * (2.0 * engine.planes + 5)
     else:
         # An XNOR and its share of the tree of counts.

@@ -218,7 +218,9 @@ def _weights(weights: Constant, fold: Fold, groups: int) -> Resources:
 
 @cycles.register
 def _(op: BinaryBases, stage: Stage, fold: Fold) -> int:
-    return bit_plane_engine(stage, **asdict(fold)).interval
+    outputs, bases, inputs = weights_of(stage).values.shape
+    rounds = (bases // fold.bases) * (stage.source.number_format.bits // fold.planes)
+    return stage.positions * (outputs // fold.pe) * rounds * (inputs // fold.simd)
 
 
 @cost.register
