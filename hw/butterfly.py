@@ -125,8 +125,11 @@ class ButterflyConfig:
 
     @property
     def latency(self) -> int:
-        """Cycles of the pipeline: what was held (a block RAM takes two cycles) and the sum."""
-        return 3 if self.in_block_ram else 2
+        """Cycles of the pipeline: what was held and the sum.
+
+        A block RAM takes two cycles; where the words of a pair follow each other, x has to be in its place first.
+        """
+        return 3 if self.in_block_ram or self.distance == 1 else 2
 
 
 class Butterfly(wiring.Component):
@@ -190,7 +193,7 @@ class Butterfly(wiring.Component):
         words = [delayed(m, word, before, name=f"word_{lane}") for lane, word in enumerate(self.i.payload)]
         combined = delayed(m, combines, before, name="combined", control=True)
         if config.in_registers:
-            held = self._in_registers(m, combines, came[0], left[0])
+            held = self._in_registers(m, words, combines, came[0], left[0])
         else:
             held = self._in_memory(m, words, combined, came[:places], left[:places])
         for lane, word in enumerate(words):
@@ -236,26 +239,38 @@ class Butterfly(wiring.Component):
             m.d.comb += stored[lane].eq(Mux(stores_difference, subtracted, kept))
         return [found[lane] for lane in range(config.lanes)]
 
-    def _in_registers(self, m: Module, combines: Signal, came: Value, left: Value) -> list[Value]:
+    def _in_registers(self, m: Module, words: list[Value], combines: Signal, came: Value, left: Value) -> list[Value]:
         """One or two registers of words x, and of differences in their places; returns as `_in_memory` does.
 
-        Of two each is written a cycle after its word came, when what it held has been looked up; the only one at once.
+        A place is written a cycle after its word came: with 0 + x, or x - y. Both operands are registers and the sum
+        goes straight into the place; to choose behind the adder would take a look-up table and the way to it.
         """
-        distance = self.config.distance
-        late = distance - 1
-        stores = delayed(m, self.i.valid, late, name="stores", control=True)
-        combined = delayed(m, combines, late, name="difference_comes", control=True)
-        place = delayed(m, came, late, name="place")
+        config = self.config
+        stores = delayed(m, self.i.valid, 1, name="stores", control=True)
+        subtracts = delayed(m, combines, 1, name="subtracts", control=True)
+        place = delayed(m, came, 1, name="place")
         results: list[Value] = []
         for lane, word in enumerate(self.i.payload):
-            shape = self.config.arithmetic.difference
-            places = [Signal(shape, name=f"held_{lane}_{index}", reset_less=True) for index in range(distance)]
-            found = Signal(shape, name=f"found_{lane}", reset_less=True)
-            m.d.sync += found.eq(Mux(left, places[-1], places[0]))
-            held = found if late else places[0]
-            kept = delayed(m, word, late, name=f"kept_{lane}")
+            places = [
+                Signal(config.arithmetic.difference, name=f"held_{lane}_{index}", reset_less=True)
+                for index in range(config.distance)
+            ]
+            found = Signal(config.arithmetic.difference, name=f"found_{lane}", reset_less=True)
+            minuend = Signal(config.arithmetic.operand, name=f"minuend_{lane}")
+            other = Signal(config.arithmetic.operand, name=f"other_{lane}", reset_less=True)
+            m.d.sync += other.eq(Mux(combines, ~word, word))
+            if config.distance == 1:
+                m.d.sync += found.eq(places[0])
+                # The x that comes is the y's that follows.
+                with m.If(stores):
+                    m.d.sync += minuend.eq(Mux(subtracts, 0, words[lane]))
+            else:
+                held = Mux(left, places[1], places[0])
+                m.d.sync += [found.eq(held), minuend.eq(Mux(combines, held, 0))]
+            # The carry that makes a complement of the inverted y, in a place below.
+            result = ((minuend << 1 | subtracts) + (other << 1 | subtracts)) >> 1
             for index, register in enumerate(places):
-                with m.If(stores & ((place == index) if late else 1)):
-                    m.d.sync += register.eq(Mux(combined, held - kept, kept))
+                with m.If(stores & ((place == index) if config.distance > 1 else 1)):
+                    m.d.sync += register.eq(result)
             results.append(found)
         return results

@@ -1,12 +1,12 @@
-"""Rigs for sources of endless streams, so that one can be played, or placed and timed, alone."""
+"""Rigs for components that are no accelerators, so that one can be played, or placed and timed, alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 
 from karui.hw.axi_stream import (
     AxiStreamEndConfig,
@@ -55,6 +55,49 @@ class RegisteredSource(wiring.Component):
             self._words.ready.eq(end.i.ready),
         ]
         wiring.connect(m, end.o, wiring.flipped(self.o))
+        return m
+
+
+class RegisteredStage(wiring.Component):
+    """A stage between registers, as its neighbours in a design give them: both its streams end there.
+
+    Parameters
+    ----------
+    stage : wiring.Component
+        Has members `i` and `o`, streams.
+
+    Members
+    -------
+    i : In(stream)
+    o : Out(stream)
+        As those of the stage, their payloads in structures of one field `word`; a cycle earlier, and later.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, stage: wiring.Component) -> None:
+        self._stage = stage
+        self._arriving: stream.Interface = getattr(stage, "i")  # noqa: B009 - members are made at run time
+        self._leaving: stream.Interface = getattr(stage, "o")  # noqa: B009
+        self._before, self._behind = (
+            data.StructLayout({"word": words.payload.shape()}) for words in (self._arriving, self._leaving)
+        )
+        super().__init__({"i": In(stream.Signature(self._before)), "o": Out(stream.Signature(self._behind))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.stage = self._stage
+        m.submodules.begin = begin = SkidBuffer(self._before)
+        m.submodules.end = end = SkidBuffer(self._behind)
+        wiring.connect(m, wiring.flipped(self.i), begin.i)
+        wiring.connect(m, end.o, wiring.flipped(self.o))
+        for source, sink in ((begin.o, self._arriving), (self._leaving, end.i)):
+            m.d.comb += [
+                sink.valid.eq(source.valid),
+                Value.cast(sink.payload).eq(Value.cast(source.payload)),
+                source.ready.eq(sink.ready),
+            ]
         return m
 
 
