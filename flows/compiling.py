@@ -177,6 +177,7 @@ def rate_of(settings: Settings) -> Rate:
         frame_rate=hardware.frame_rate,
         clock_mhz=hardware.clock_mhz,
         device=device if hardware.fit else None,
+        fill=hardware.fill,
         dsps=min(DSPS, device.dsps),
         lut_inputs=device.lut_inputs,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from karui.flows.device_fill import DeviceFill
 from karui.flows.synthesize import synthesize
 from karui.flows.synthesize.result import SynthesisResult
 from karui.flows.synthesize.targets import Device, find_device
@@ -21,7 +22,6 @@ from karui.hw.design_folder import write_design
 from karui.hw.folding import DSPS, Folding, fold_for_budget, fold_for_interval
 from karui.hw.manifest import Manifest
 from karui.hw.popcount import LutInputs
-from karui.hw.resources import Resources
 from karui.hw.stages import stages
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure, RegressionResult
@@ -30,15 +30,6 @@ from karui.sw.ir import Graph, load_graph, save_graph
 from karui.sw.lower.agreement import to_graph_layout
 from karui.sw.lower.from_torch import lower
 from karui.sw.numerics import NumberFormat
-
-# Shares of a device that a fitted design may fill: routing grows hard above them.
-LOGIC_SHARE = 0.60
-MEMORY_SHARE = 0.85
-# Multipliers stand in a few columns: with nearly all of them taken, an engine's own lie 6 ns from its adders.
-MULTIPLIER_SHARE = 0.60
-# What the solver fills is logic as it is placed: the cost model leaves out width converters and FIFOs between engines,
-# and placement adds four look-up tables to each carry chain. A MobileNet of 45,968 estimated took 58,198.
-PLACED_PER_ESTIMATED = 1.27
 
 DEFAULT_INTERVAL = 1024
 
@@ -55,6 +46,8 @@ class Rate:
         Frames a second, at least, at a clock.
     device : Device or None
         The best rate within this device.
+    fill : DeviceFill, optional
+        How much of it.
     dsps : int
         Multipliers that a folding for one of the first two may take.
     lut_inputs : {4, 6}
@@ -65,6 +58,7 @@ class Rate:
     frame_rate: float | None = None
     clock_mhz: float | None = None
     device: Device | None = None
+    fill: DeviceFill = field(default_factory=DeviceFill)
     dsps: int = DSPS
     lut_inputs: LutInputs = 4
 
@@ -78,7 +72,7 @@ class Rate:
         """
         pipeline = stages(graph)
         if self.device is not None:
-            return fold_for_budget(pipeline, budget(self.device)).built_for(self.device.lut_inputs)
+            return fold_for_budget(pipeline, self.fill.budget(self.device)).built_for(self.device.lut_inputs)
         if self.frame_rate is not None:
             if self.clock_mhz is None:
                 raise ValueError("a frame rate needs a clock: give clock_mhz")
@@ -86,15 +80,6 @@ class Rate:
         else:
             interval = self.initiation_interval or DEFAULT_INTERVAL
         return fold_for_interval(pipeline, interval, dsps=self.dsps).built_for(self.lut_inputs)
-
-
-def budget(device: Device) -> Resources:
-    """What a design may take of a device, as the cost model counts it."""
-    return Resources(
-        luts=int(LOGIC_SHARE / PLACED_PER_ESTIMATED * device.luts),
-        block_rams=int(MEMORY_SHARE * device.block_rams),
-        dsps=int(MULTIPLIER_SHARE * device.dsps),
-    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -229,6 +214,7 @@ def compile_model(
     frame_rate: float | None = None,
     clock_mhz: float | None = None,
     fit_device: str | None = None,
+    fill: DeviceFill | None = None,
     input_format: NumberFormat | None = None,
     classes: Sequence[str] = (),
 ) -> Design:
@@ -244,6 +230,8 @@ def compile_model(
         Where the design goes.
     initiation_interval, frame_rate, fit_device
         One of: cycles a frame; frames a second at `clock_mhz`; the best rate within a device.
+    fill : DeviceFill, optional
+        How much of that device the design may take.
     input_format : NumberFormat, optional
         Of a pixel; unsigned 8 bits unless given.
     classes : sequence of str
@@ -266,5 +254,6 @@ def compile_model(
         frame_rate=frame_rate,
         clock_mhz=clock_mhz,
         device=None if fit_device is None else find_device(fit_device),
+        fill=fill or DeviceFill(),
     )
     return Design.create(lowered.graph, folder, rate.fold(lowered.graph))

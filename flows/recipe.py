@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from karui.flows.device_fill import DeviceFill
 from karui.flows.synthesize.targets import find_device
 from karui.sw.compress.config import CompressConfig
 from karui.sw.compress.recipe import load_compress_config
@@ -38,6 +39,8 @@ class HardwareConfig:
         Frames a second at the clock asked for, at least.
     fit : bool
         The best rate within the device.
+    fill : DeviceFill
+        How much of the device such a design may take.
     seeds : int
         Placement seeds tried; the fastest result is kept.
     images : int or None
@@ -51,6 +54,7 @@ class HardwareConfig:
     initiation_interval: int | None = None
     frame_rate: float | None = None
     fit: bool = False
+    fill: DeviceFill = field(default_factory=DeviceFill)
     seeds: int = 1
     images: int | None = None
     netlist_images: int = 10

@@ -14,7 +14,7 @@ from torch import nn
 
 from karui.flows.build_folder import write_json
 from karui.flows.counting import count_config, wide_console
-from karui.flows.design import budget
+from karui.flows.device_fill import DeviceFill
 from karui.flows.progress import console
 from karui.flows.recipe import Recipe
 from karui.flows.synthesize.targets import find_device
@@ -244,7 +244,7 @@ def _hardware(model: nn.Module, dataset: Dataset, device: str) -> Hardware | Non
     graph = lower(model, dataset.image_shape, input_format=format_for_range(0, dataset.pixel_maximum)).graph
     pipeline = stages(graph)
     try:
-        folding = fold_for_budget(pipeline, budget(find_device(device)))
+        folding = fold_for_budget(pipeline, DeviceFill().budget(find_device(device)))
     except FoldingError:
         return None
     cost = total_cost(pipeline, folding)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from karui.flows.build_folder import BuildFolder, synthesis_stage
-from karui.flows.design import Design, budget
+from karui.flows.design import Design
+from karui.flows.device_fill import DeviceFill
 from karui.flows.settings import Settings
 from karui.flows.synthesize import DesignTooLarge, SynthesisResult, TimingMissed, find_device
 from karui.flows.synthesize.result import RESULT_NAME
@@ -42,7 +43,7 @@ def run_synthesize(
     except TimingMissed as error:
         missed, result = error, error.result
     except DesignTooLarge as error:
-        raise TooLargeForDevice(f"{error}; {_way_out(design, device)}") from error
+        raise TooLargeForDevice(f"{error}; {_way_out(design, device, hardware.fill)}") from error
     summary = {"clock_mhz": hardware.clock_mhz, "timing_met": result.timing_met}
     folder.finish(synthesis_stage(device), summary, inputs=[*design.files, target / RESULT_NAME])
     if missed is not None:
@@ -50,10 +51,10 @@ def run_synthesize(
     return result
 
 
-def _way_out(design: Design, device: str) -> str:
+def _way_out(design: Design, device: str, fill: DeviceFill) -> str:
     accelerator = design.accelerator
     try:
-        fitting = fold_for_budget(accelerator.stages, budget(find_device(device)))
+        fitting = fold_for_budget(accelerator.stages, fill.budget(find_device(device)))
     except FoldingError as error:
         return str(error)
     interval = type(accelerator)(graph=design.graph, folding=fitting).interval

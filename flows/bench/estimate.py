@@ -22,7 +22,7 @@ from karui.sw.train.checkpoint import load_checkpoint
 RECIPES = ("bnn-tfc", "bnn-sfc", "bnn-cnn", "mobilenet-fashion")
 IMAGE_SHAPE = (1, 28, 28)
 DEVICE = find_device("ecp5-85f-8")
-# Of a whole design: 'fits' is decided with a margin of 40 % of the logic (`karui.flows.design.budget`).
+# Of a whole design: 'fits' is decided with a margin of 40 % of the logic (`karui.flows.device_fill`).
 TOLERANCE = 0.25
 
 

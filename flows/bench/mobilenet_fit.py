@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, at_most, equal
 from karui.flows.bench.reference_data import dataset
-from karui.flows.design import LOGIC_SHARE, MEMORY_SHARE, Design, Rate
+from karui.flows.design import Design, Rate
+from karui.flows.device_fill import DeviceFill
 from karui.flows.recipe import find_recipe
 from karui.flows.synthesize import TimingMissed, find_device
 from karui.hw.folding import total_cost
@@ -16,6 +17,7 @@ from karui.sw.train.checkpoint import load_checkpoint
 RECIPE = "mobilenet-fashion"
 DEVICE = find_device("ecp5-85f-8")
 CLOCK_MHZ = 150.0
+FILL = DeviceFill()
 SEEDS = 3
 IMAGES = 20
 
@@ -28,7 +30,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
     data = dataset(recipe.training.data.name, run.data_dir)
     run.progress("lowering and generating the RTL")
     graph = lower(load_checkpoint(recipe.checkpoint).model, data.image_shape, name=RECIPE, classes=data.classes).graph
-    design = Design.create(graph, run.folder / "design", Rate(device=DEVICE).fold(graph))
+    design = Design.create(graph, run.folder / "design", Rate(device=DEVICE, fill=FILL).fold(graph))
     folding = design.accelerator.folding
     run.progress(f"initiation interval {design.accelerator.interval:,}: simulating {IMAGES} images")
     played = design.simulate(data.test_images[:IMAGES])
@@ -44,8 +46,8 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
         equal("failed checks of the RTL", played.failure() or "none", "none"),
         equal("initiation interval measured, cycles", interval, float(design.accelerator.interval)),
         at_least(f"clock on {DEVICE.name}, best of at most {SEEDS} seeds, MHz", round(reached, 1), CLOCK_MHZ),
-        at_most("logic occupied, share", round((result.comb or DEVICE.luts) / DEVICE.luts, 3), LOGIC_SHARE),
-        at_most("block RAM occupied, share", round(result.cells.bram / DEVICE.block_rams, 3), MEMORY_SHARE),
+        at_most("logic occupied, share", round((result.comb or DEVICE.luts) / DEVICE.luts, 3), FILL.logic),
+        at_most("block RAM occupied, share", round(result.cells.bram / DEVICE.block_rams, 3), FILL.memory),
     ]
     return BenchmarkResult(
         checks=tuple(checks),

@@ -1,11 +1,15 @@
 """A rate and a device become a folding."""
 
 import numpy as np
+import pytest
 
-from karui.flows.design import Rate, budget
+from karui.flows.design import Rate
+from karui.flows.device_fill import DeviceFill
+from karui.flows.recipe import HardwareConfig
 from karui.flows.synthesize import find_device
 from karui.hw.folding import total_cost
 from karui.hw.stages import stages
+from karui.sw.configuration import from_mapping
 from karui.sw.ir import Graph, GraphBuilder
 from karui.sw.numerics import unsigned
 
@@ -31,6 +35,20 @@ def test_population_counts_are_built_for_the_device() -> None:
     for name, inputs in (("xc7z020", 6), ("ecp5-85f", 4)):
         device = find_device(name)
         folding = Rate(device=device).fold(graph)
-        assert total_cost(stages(graph), folding).fits(budget(device))
+        assert total_cost(stages(graph), folding).fits(DeviceFill().budget(device))
         assert {fold.lut_inputs for fold in folding.folds.values()} == {inputs}
     assert Rate(initiation_interval=64, lut_inputs=6).fold(graph).folds["dense"].lut_inputs == 6
+
+
+def test_a_design_fills_what_it_is_told() -> None:
+    device = find_device("ecp5-25f-6")
+    graph = multiplying()
+    little, much = (
+        total_cost(stages(graph), Rate(device=device, fill=DeviceFill(logic=share)).fold(graph)).luts
+        for share in (0.2, 0.9)
+    )
+    assert little < 0.2 * device.luts < much < 0.9 * device.luts
+    with pytest.raises(ValueError, match="logic of a device's fill must be above 0 and at most 1, not 2"):
+        DeviceFill(logic=2)
+    hardware = from_mapping(HardwareConfig, {"fit": True, "fill": {"memory": 0.5}}, "recipe")
+    assert hardware.fill == DeviceFill(memory=0.5)
