@@ -220,7 +220,7 @@ def _weights(weights: Constant, fold: Fold, groups: int) -> Resources:
 def _(op: BinaryBases, stage: Stage, fold: Fold) -> int:
     outputs, bases, inputs = weights_of(stage).values.shape
     rounds = (bases // fold.bases) * (stage.source.number_format.bits // fold.planes)
-    return stage.positions * (outputs // fold.pe) * rounds * (inputs // fold.simd)
+    return int(stage.positions * (outputs // fold.pe) * rounds * (inputs // fold.simd))
 
 
 @cost.register
