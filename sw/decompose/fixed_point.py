@@ -29,12 +29,15 @@ class Meaning:
     fraction : int
     reach : int
         The largest |X|.
+    is_positive : bool
+        Whether it is known that no X is negative.
     """
 
     gain: Tensor
     shift: Tensor
     fraction: int
     reach: int
+    is_positive: bool = False
 
     @property
     def is_plain(self) -> bool:

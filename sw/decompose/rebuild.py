@@ -25,12 +25,12 @@ MakeLayer = Callable[[str, WeightLayer, Meaning], DecomposedLayer]
 # Pixels of 8 bits.
 _INPUT_REACH = 255
 
-_KEPT = (nn.ReLU, nn.MaxPool2d, nn.MaxUnpool2d, nn.Hardtanh, nn.Upsample)
+_KEPT = (nn.MaxPool2d, nn.MaxUnpool2d, nn.Upsample)
 _ANY = (nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity)
-_KEPT_FUNCTIONS = (torch.relu, functional.relu)
+_RELUS = (torch.relu, functional.relu, "relu")
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 _CONCATENATIONS = (torch.cat, torch.concat)
-_FLATTENS = (torch.flatten, Tensor.flatten)
+_FLATTENS = (torch.flatten, Tensor.flatten, "flatten")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,7 +79,7 @@ def rebuild(network: FloatNetwork, make_layer: MakeLayer) -> fx.GraphModule:
         )
         match node.op:
             case "placeholder":
-                meanings[node] = plain_meaning(0, _INPUT_REACH)
+                meanings[node] = replace(plain_meaning(0, _INPUT_REACH), is_positive=True)
             case "call_module":
                 target = str(node.target)
                 module, meanings[node] = _rebuilt(modules[target], place, make_layer)
@@ -104,8 +104,10 @@ def _rebuilt(module: nn.Module, place: _Place, make_layer: MakeLayer) -> tuple[n
         case _ if isinstance(module, _ANY):
             meaning = place.operands[0]
             return module, meaning if len(meaning.gain) == 1 else place.plain()
+        case nn.ReLU():
+            return module, replace(place.plain(), is_positive=True)
         case nn.Hardtanh():
-            return module, _clamped(module, place)
+            return _clamped(module, place)
         case _ if isinstance(module, _KEPT):
             return module, place.plain()
         case Normalize():
@@ -135,7 +137,9 @@ def _function(place: _Place) -> Meaning:
     target: Any = place.node.target
     if target in _ADDITIONS or target in _CONCATENATIONS:
         return _joined(place)
-    if target in _FLATTENS or target in ("flatten", "relu") or target in _KEPT_FUNCTIONS or target is operator.getitem:
+    if target in _RELUS:
+        return replace(place.plain(), is_positive=True)
+    if target in _FLATTENS or target is operator.getitem:
         return place.plain()
     raise UnsupportedNetwork(f"{place.node.name}: operation {target} has no exact form")
 
@@ -152,14 +156,22 @@ def _joined(place: _Place) -> Meaning:
     if place.node.target in _ADDITIONS and len(reaches) == 1:
         reaches *= 2
     reach = sum(reaches) if place.node.target in _ADDITIONS else max(reaches)
-    return replace(place.plain(), fraction=finest, reach=reach)
+    is_positive = all(each.is_positive for each in place.operands)
+    return replace(place.plain(), fraction=finest, reach=reach, is_positive=is_positive)
 
 
-def _clamped(module: nn.Hardtanh, place: _Place) -> Meaning:
+def _clamped(module: nn.Hardtanh, place: _Place) -> tuple[nn.Module, Meaning]:
+    """Limits on the grid; a power of two less a step, which is the largest word of a format."""
     meaning = place.plain()
-    if float(meaning.gain[0]) != 1:
-        raise UnsupportedNetwork(f"{place.node.name}: limits behind an average pool have no exact form")
-    return meaning
+    scale = 2.0**meaning.fraction / float(meaning.gain[0])
+    low, high = round(float(module.min_val) * scale), round(float(module.max_val) * scale)
+    if meaning.reach <= high and low <= (0 if meaning.is_positive else -meaning.reach):
+        return nn.Identity(), meaning
+    if high > 1 and high & (high - 1) == 0:
+        high -= 1
+    step = 2.0**-meaning.fraction
+    reach = min(meaning.reach, max(-low, high))
+    return nn.Hardtanh(low * step, high * step), replace(meaning, reach=reach, is_positive=low >= 0)
 
 
 def _sum_pool(pool: SumPool2d, place: _Place) -> tuple[nn.Module, Meaning]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from torch import nn
 
 from karui.sw.ir import GraphError
 from karui.sw.lower.unsupported import UnsupportedLayer
@@ -80,6 +81,22 @@ def lower_relu(lowering: Lowering, name: str, value: Value | Scores) -> Value:
     node = lowering.node_name(name, "relu")
     edge = lowering.build.requantize(node, value.edge, np.array([1]), np.array([0]), shift=0, output=output)
     return Value(edge=edge, shape=value.shape, order=value.order, fraction=value.fraction)
+
+
+def lower_clamp(layer: nn.Hardtanh, lowering: Lowering, name: str, value: Value | Scores) -> Value:
+    """Limits that the values keep anyway, or those of a format."""
+    value = _on_grid(lowering, "layer Hardtanh", name, value)
+    fraction = one_fraction("layer Hardtanh", name, value)
+    low, high = (round(float(limit) * 2.0**fraction) for limit in (layer.min_val, layer.max_val))
+    given = lowering.build.tensor(value.edge).number_format
+    if low <= given.minimum and given.maximum <= high:
+        return value
+    output = format_for_range(low, high)
+    if given.is_bipolar or (output.minimum, output.maximum) != (low, high):
+        raise UnsupportedLayer(f"layer Hardtanh with limits of {low} and {high} steps, which no format has,", name)
+    node = lowering.node_name(name, "clamp")
+    edge = lowering.build.requantize(node, value.edge, np.array([1]), np.array([0]), shift=0, output=output)
+    return replace(value, edge=edge)
 
 
 def lower_sum_pool(layer: SumPool2d, lowering: Lowering, name: str, value: Value | Scores) -> Value:

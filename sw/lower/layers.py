@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from karui.sw.ir import Graph, GraphError
 from karui.sw.lower.activations import lower_batch_norm, lower_binary_activation, lower_quant_activation
 from karui.sw.lower.decomposed import (
+    lower_clamp,
     lower_decomposed_convolution,
     lower_decomposed_linear,
     lower_relu,
@@ -113,6 +114,11 @@ def _(layer: DecomposedConv2d, lowering: Lowering, name: str, value: Value | Sco
 @lower_layer.register
 def _(layer: nn.ReLU, lowering: Lowering, name: str, value: Value | Scores) -> Value:
     return lower_relu(lowering, name, value)
+
+
+@lower_layer.register
+def _(layer: nn.Hardtanh, lowering: Lowering, name: str, value: Value | Scores) -> Value:
+    return lower_clamp(layer, lowering, name, value)
 
 
 @lower_layer.register(nn.BatchNorm1d)

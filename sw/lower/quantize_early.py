@@ -17,9 +17,10 @@ def quantize_early(graph: Graph) -> Graph:
     value. A ReLU, which is a `Requantize` that does nothing but saturate at 0, goes where the words of all negative
     values are the word of 0.
     """
+    given = graph
     while (rewritten := _swapped(graph) or _fused(graph)) is not None:
         graph = rewritten
-    return graph
+    return graph if graph is given else verify(graph)
 
 
 def _swapped(graph: Graph) -> Graph | None:
@@ -89,4 +90,4 @@ def _with(graph: Graph, changed: dict[str, Node]) -> Graph:
     nodes = tuple(changed.get(node.name, node) for node in graph.nodes)
     used = {operand for node in nodes for operand in node.inputs} | set(graph.outputs)
     constants = {name: constant for name, constant in graph.constants.items() if name in used}
-    return verify(replace(graph, nodes=nodes, constants=constants))
+    return replace(graph, nodes=nodes, constants=constants)

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from karui.sw.models.alexnet import AlexNetConfig, build_alexnet
 from karui.sw.models.binary_connect import BinaryConnectConfig, build_binary_connect
 from karui.sw.models.bnn import BinaryCNNConfig, BinaryMLPConfig, build_binary_cnn, build_binary_mlp
 from karui.sw.models.deep_fried import DeepFriedConfig, build_deep_fried
@@ -10,8 +11,10 @@ from karui.sw.models.lenet import LeNet5Config, LeNet300Config, build_lenet_5, b
 from karui.sw.models.mnist_cnn import MnistCnnConfig, build_mnist_cnn
 from karui.sw.models.mobilenet import MobileNetConfig, MobileNetV2Config, build_mobilenet, build_mobilenet_v2
 from karui.sw.models.resnet import ResNetConfig, build_resnet
+from karui.sw.models.segnet import SegNetConfig, build_segnet
 from karui.sw.models.shufflenet import ShuffleNetConfig, build_shufflenet
 from karui.sw.models.squeezenet import SqueezeNetConfig, build_squeezenet
+from karui.sw.models.vgg import VggConfig, build_vgg
 from karui.sw.models.xception import XceptionConfig, build_xception
 
 # Networks of the fixed-point layers.
@@ -28,7 +31,7 @@ LightConfig = (
     | DeepFriedConfig
 )
 # Networks of ordinary layers, to be decomposed.
-FloatConfig = MnistCnnConfig
+FloatConfig = MnistCnnConfig | AlexNetConfig | VggConfig | SegNetConfig
 ModelConfig = BinaryMLPConfig | BinaryCNNConfig | BinaryConnectConfig | LightConfig | FloatConfig
 
 # The key `family` of a recipe's [model] section.
@@ -47,6 +50,9 @@ FAMILIES: dict[str, type[ModelConfig]] = {
     "lenet5": LeNet5Config,
     "deep-fried": DeepFriedConfig,
     "mnist-cnn": MnistCnnConfig,
+    "alexnet": AlexNetConfig,
+    "vgg": VggConfig,
+    "segnet": SegNetConfig,
 }
 
 
@@ -81,6 +87,12 @@ def build_model(config: ModelConfig) -> nn.Sequential:
             return build_deep_fried(config)
         case MnistCnnConfig():
             return build_mnist_cnn(config)
+        case AlexNetConfig():
+            return build_alexnet(config)
+        case VggConfig():
+            return build_vgg(config)
+        case SegNetConfig():
+            return build_segnet(config)
 
 
 def family_of(config: ModelConfig) -> str:

@@ -1,7 +1,18 @@
 """The networks that karui knows by name: those of the papers, and small versions for 28x28 and 32x32 images."""
 
-from karui.sw.models import inception, mobilenet, resnet, shufflenet, squeezenet, xception
-from karui.sw.models.build import LightConfig
+from karui.sw.models import (
+    alexnet,
+    inception,
+    mnist_cnn,
+    mobilenet,
+    resnet,
+    segnet,
+    shufflenet,
+    squeezenet,
+    vgg,
+    xception,
+)
+from karui.sw.models.build import FloatConfig, LightConfig
 
 SMALL_IMAGE = (1, 28, 28)
 
@@ -14,6 +25,15 @@ PUBLISHED: dict[str, LightConfig] = {
     "xception": xception.XceptionConfig(),
     "googlenet": inception.InceptionConfig(),
     "resnet-50": resnet.ResNetConfig(),
+    "resnet-152": resnet.ResNetConfig(stages=resnet.STAGES_152),
+}
+
+# Of ordinary layers, which binary decomposition starts from.
+PLAIN: dict[str, FloatConfig] = {
+    "alexnet": alexnet.AlexNetConfig(),
+    "vgg-16": vgg.VggConfig(),
+    "segnet": segnet.SegNetConfig(),
+    "mnist-cnn": mnist_cnn.MnistCnnConfig(),
 }
 
 SMALL: dict[str, LightConfig] = {
@@ -52,4 +72,4 @@ SMALL: dict[str, LightConfig] = {
     ),
 }
 
-NETWORKS: dict[str, LightConfig] = PUBLISHED | SMALL
+NETWORKS: dict[str, LightConfig | FloatConfig] = {**PUBLISHED, **PLAIN, **SMALL}

@@ -10,12 +10,19 @@ from karui.sw.nn.precision import FLOAT, Precision
 # Channels of a block's output over those of its bottleneck.
 EXPANSION = 4
 
-# Table 1 of the paper, 50 layers; channels are those of the bottlenecks.
+# Table 1 of the paper, 50 and 152 layers; channels are those of the bottlenecks.
 STEM = (Convolution(channels=64, kernel_size=7, stride=2, pool=True),)
 STAGES_50 = (
     Stage(channels=64, repeat=3),
     Stage(channels=128, stride=2, repeat=4),
     Stage(channels=256, stride=2, repeat=6),
+    Stage(channels=512, stride=2, repeat=3),
+)
+
+STAGES_152 = (
+    Stage(channels=64, repeat=3),
+    Stage(channels=128, stride=2, repeat=8),
+    Stage(channels=256, stride=2, repeat=36),
     Stage(channels=512, stride=2, repeat=3),
 )
 

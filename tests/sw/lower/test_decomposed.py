@@ -16,10 +16,14 @@ from karui.sw.ir import BinaryBases, Flatten, GraphBuilder, GraphError, MaxPool,
 from karui.sw.lower.agreement import compare_with_golden
 from karui.sw.lower.from_torch import lower
 from karui.sw.lower.quantize_early import quantize_early
-from karui.sw.models.blocks import Residual
+from karui.sw.models.blocks import Convolution, Residual, Stage
+from karui.sw.models.build import build_model
+from karui.sw.models.resnet import ResNetConfig
 from karui.sw.nn.decomposed import DecomposedConv2d
 from karui.sw.nn.global_average_pool import GlobalAveragePool
 from karui.sw.nn.normalize import Normalize
+from karui.sw.nn.quant_conv import QuantConv2d
+from karui.sw.nn.quant_linear import QuantLinear
 from karui.sw.numerics import signed, unsigned
 
 SHAPE = (3, 10, 12)
@@ -68,6 +72,12 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
         nn.Flatten(), nn.Linear(4, 5),
     ),
     "residual": residual,
+    # Bounded activations in front of a sum and behind a mean.
+    "bottlenecks": lambda: build_model(
+        ResNetConfig(
+            image=SHAPE, classes=5, stem=(Convolution(channels=8),), stages=(Stage(channels=2, repeat=2, stride=2),)
+        )
+    ),
 }  # fmt: skip
 
 
@@ -84,7 +94,8 @@ def test_network_is_golden_model(name: str, bases: int, bits: int) -> None:
     agreement = compare_with_golden(decomposed, lowered, tested.astype(np.uint8))
     assert agreement.mismatches == 0
     layers = [node for node in lowered.graph.nodes if isinstance(node.op, BinaryBases)]
-    assert len(layers) == sum(isinstance(layer, nn.Conv2d | nn.Linear) for layer in model.modules())
+    linear = nn.Conv2d | nn.Linear | QuantConv2d | QuantLinear
+    assert len(layers) == sum(isinstance(layer, linear) for layer in model.modules())
 
 
 def test_words_are_narrow_wherever_they_are_pooled() -> None:
