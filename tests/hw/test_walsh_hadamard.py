@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from scipy.linalg import hadamard
 
 from karui.hw.memory_style import Storage
+from karui.hw.stream import ElasticOutputConfig
 from karui.hw.walsh_hadamard import WalshHadamard, WalshHadamardConfig
 from karui.sim.results import BackPressure
-from karui.sim.stream_testbench import run_stream
+from karui.sim.stream_testbench import run_stream, run_streams
 from karui.sw.golden import evaluate
 from karui.sw.ir import GraphBuilder
 from karui.sw.ir import WalshHadamard as Transform
@@ -146,6 +147,26 @@ def test_a_transform_leaves_without_a_next_one() -> None:
     expected = frames.reshape(-1, 64) @ hadamard(64)
     assert run.words.reshape(-1, 64).tolist() == expected.tolist()
     assert run.departures[63] < arrivals[70]
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_stalled_pipeline_fills_to_its_last_place(lanes: int) -> None:
+    """Each result that has a place at the output leaves its own to a beat, and no beat waits while one is free."""
+    size, pause = 128, 1000
+    config = _config(size, lanes, transforms=2)
+    frames = _frames(config, 0)[:1]
+    beats = 2 * size // lanes
+    run, outputs = run_streams(
+        WalshHadamard(config),
+        {"i": frames.reshape(-1, lanes)},
+        {"o": beats},
+        takes={"o": np.full(beats, pause)},
+    )
+    credits = ElasticOutputConfig(payload=1, period=1, latency=config.latency).depth
+    # The first result leaves with the last beat; each one after it makes room.
+    assert np.count_nonzero(run["i"].accepted < pause) == size // lanes + credits - 1
+    expected = frames.reshape(-1, size) @ hadamard(size)
+    assert outputs["o"].words.reshape(-1, size).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("shift", [1, 2])
