@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from karui.sw.data import cifar10, digits, idx
+from karui.sw.data import cifar10, digits, idx, segmentation
 from karui.sw.data.dataset import Dataset, MissingDataError
 
 DATA_DIR_VARIABLE = "KARUI_DATA"
-NAMES = ("digits", "mnist", "fashion-mnist", "cifar10")
+NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", segmentation.NAME)
 
 
 def load(name: str, data_dir: Path | None = None) -> Dataset:
@@ -16,7 +16,7 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
     Parameters
     ----------
     name
-        ``digits`` (built in), ``mnist``, ``fashion-mnist`` or ``cifar10``.
+        ``digits`` (built in), ``mnist``, ``fashion-mnist``, ``cifar10``, or ``digit-segmentation`` (made of MNIST).
     data_dir
         Folder with a sub-folder a data set; without it, the environment variable ``KARUI_DATA``.
 
@@ -39,6 +39,8 @@ def load(name: str, data_dir: Path | None = None) -> Dataset:
             return idx.load(idx.MNIST, folder)
         case "fashion-mnist":
             return idx.load(idx.FASHION_MNIST, folder)
+        case segmentation.NAME:
+            return segmentation.load(folder)
         case _:
             return cifar10.load(folder)
 

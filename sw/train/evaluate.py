@@ -10,7 +10,10 @@ from karui.sw.data.dataset import Dataset
 
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Tensor:
-    """Return the class of each image (uint8, N x C x H x W) in evaluation mode; ties go to the lowest class index."""
+    """Return the class of each image (uint8, N x C x H x W), or of each pixel where the model gives maps of scores.
+
+    In evaluation mode; ties go to the lowest class index.
+    """
     training = model.training
     model.eval()
     classes = [
@@ -21,8 +24,8 @@ def predict(model: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Tens
 
 
 def evaluate(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> float:
-    """Return the fraction of images whose predicted class is their label."""
-    return int((predict(model, images, batch_size=batch_size) == labels).sum()) / len(labels)
+    """Return the fraction of images, or of pixels where each has a label, whose predicted class is their label."""
+    return int((predict(model, images, batch_size=batch_size) == labels).sum()) / labels.numel()
 
 
 def held_out_accuracy(model: nn.Module, dataset: Dataset) -> float:

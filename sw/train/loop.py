@@ -113,7 +113,8 @@ def _train_epoch(
             round_stored_weights(model, config.limited_precision)
         if after_step is not None:
             after_step((epoch + (step + 1) / steps) / config.epochs)
-        total_loss += loss.item() * len(chosen)
+        # A label an image, or one a pixel.
+        total_loss += loss.item() * batch_labels.numel()
         correct += int((logits.argmax(1) == batch_labels).sum())
-        seen += len(chosen)
+        seen += batch_labels.numel()
     return total_loss / seen, correct / seen
