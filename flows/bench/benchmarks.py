@@ -6,6 +6,10 @@ from karui.flows.bench.binary_storage import BINARY_STORAGE
 from karui.flows.bench.cnv import CNV
 from karui.flows.bench.coding_speed import CODING_SPEED
 from karui.flows.bench.corruption import CORRUPTION
+from karui.flows.bench.decomposed_mnist import DECOMPOSED_MNIST
+from karui.flows.bench.decomposition_error import DECOMPOSITION_ERROR
+from karui.flows.bench.decomposition_ptq import DECOMPOSITION_PTQ
+from karui.flows.bench.decomposition_size import DECOMPOSITION_SIZE
 from karui.flows.bench.deep_fried_rtl import DEEP_FRIED_RTL
 from karui.flows.bench.deep_fried_table import DEEP_FRIED_TABLE
 from karui.flows.bench.estimate import ESTIMATE
@@ -22,6 +26,7 @@ from karui.flows.bench.light_family import LIGHT_FAMILY
 from karui.flows.bench.limited_precision import LIMITED_PRECISION
 from karui.flows.bench.mobilenet_fit import MOBILENET_FIT
 from karui.flows.bench.onnx_integer import ONNX_INTEGER
+from karui.flows.bench.popcount_speed import POPCOUNT_SPEED
 from karui.flows.bench.separable_cost import SEPARABLE_COST
 from karui.flows.bench.sfc_timing import SFC_TIMING
 from karui.flows.bench.simulation_speed import SIMULATION_SPEED
@@ -60,4 +65,9 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     DEEP_FRIED_RTL,
     BINARY_STORAGE,
     STORAGE_CHOICE,
+    DECOMPOSITION_ERROR,
+    DECOMPOSED_MNIST,
+    DECOMPOSITION_PTQ,
+    DECOMPOSITION_SIZE,
+    POPCOUNT_SPEED,
 )
