@@ -13,6 +13,7 @@ from karui.flows.bench.decomposition_size import DECOMPOSITION_SIZE
 from karui.flows.bench.deep_fried_rtl import DEEP_FRIED_RTL
 from karui.flows.bench.deep_fried_table import DEEP_FRIED_TABLE
 from karui.flows.bench.estimate import ESTIMATE
+from karui.flows.bench.fastfood_cost import FASTFOOD_COST
 from karui.flows.bench.fastfood_speed import FASTFOOD_SPEED
 from karui.flows.bench.finn_tfc import FINN_TFC
 from karui.flows.bench.huffman_decoder import HUFFMAN_DECODER
@@ -34,6 +35,7 @@ from karui.flows.bench.sparse_engine import SPARSE_ENGINE
 from karui.flows.bench.storage_choice import STORAGE_CHOICE
 from karui.flows.bench.tflite_conv import TFLITE_CONV
 from karui.flows.bench.vector_sharing import VECTOR_SHARING
+from karui.flows.bench.walsh_hadamard import WALSH_HADAMARD
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     LFC_VECTORS,
@@ -70,4 +72,6 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     DECOMPOSITION_PTQ,
     DECOMPOSITION_SIZE,
     POPCOUNT_SPEED,
+    WALSH_HADAMARD,
+    FASTFOOD_COST,
 )
