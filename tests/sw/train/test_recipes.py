@@ -27,6 +27,8 @@ LEAST_ACCURACY = {
     "inception-fashion-4bit": 0.93,
     "squeezenet-fashion": 0.93,
     "squeezenet-fashion-4bit": 0.925,
+    "shufflenet-fashion": 0.925,
+    "shufflenet-fashion-4bit": 0.915,
     "xception-fashion": 0.93,
     "xception-fashion-4bit": 0.925,
     "deep-fried-1024": 0.9935,
