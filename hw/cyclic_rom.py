@@ -61,8 +61,8 @@ class CyclicRom(wiring.Component):
     """Holds the current word of a cyclic sequence in registers; `advance` steps to the next.
 
     A user reads the word in the cycle in which it sets `advance`, and the next word at least `period` cycles later.
-    Look-up tables answer at once; a block RAM reads a word ahead. Where the period leaves time for it, a block RAM has
-    its output register instead, which makes it faster, and no enable: its first word is there 3 cycles after reset.
+    Look-up tables answer at once; a block RAM reads two words ahead. Where the period leaves time for it, a block RAM
+    has its output register instead, which makes it faster, and no enable: its first word is there 3 cycles after reset.
 
     Parameters
     ----------
@@ -90,22 +90,30 @@ class CyclicRom(wiring.Component):
         if len(set(words)) == 1:
             m.d.comb += self.word.eq(Const(words[0], width))
             return m
+        step: Value = self.advance
         if not self.config.in_block_ram:
             # The register holds the current word, the address is that of the next one.
             address = Signal(range(depth), init=1)
             output = self._held(m, self._table(m, address))
         elif self.config.period < REGISTERED_PERIOD:
-            # As above, with the next word read and the address that of the one behind it. Nothing is read yet in the
-            # first cycle: it reads the second word or, where a step needs that at once, the third.
-            address, filled = Signal(range(depth), init=2 % depth), Signal()
-            m.d.sync += filled.eq(1)
-            read = self._block(m, Mux(filled | self.advance, address, 1), self.advance | ~filled)
-            output = self._held(m, Mux(filled, read, words[1]))
+            # As above, with the two words behind the next one read ahead: no logic is left on the long way out of the
+            # block RAM. The words that may be needed before the first of them is there are constants.
+            address = Signal(range(depth), init=3 % depth)
+            began, filled, once, twice = Signal(), Signal(), Signal(), Signal()
+            m.d.sync += [began.eq(1), filled.eq(began)]
+            with m.If(self.advance):
+                m.d.sync += [once.eq(1), twice.eq(once)]
+            step = ~filled | (self.advance & twice)
+            ahead = Signal(width, reset_less=True)
+            read = self._block(m, address, step)
+            with m.If(step):
+                m.d.sync += ahead.eq(read)
+            output = self._held(m, Mux(twice, ahead, Mux(once, words[2 % depth], words[1])))
         else:
             address = Signal(range(depth))
             output = delayed(m, self._block(m, address, Const(1, 1)), 2, name="output")
         m.d.comb += self.word.eq(output)
-        with m.If(self.advance):
+        with m.If(step):
             m.d.sync += address.eq(Mux(address == depth - 1, 0, address + 1))
         return m
 

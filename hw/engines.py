@@ -135,6 +135,7 @@ def weight_source(weights: ir.Constant, fold: Fold) -> WeightRomConfig | SharedW
                 simd=fold.simd,
                 weight_format=weights.number_format,
                 groups=groups,
+                relayed=True,
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy.typing as npt
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal
@@ -14,6 +14,7 @@ from amaranth.lib.wiring import Out
 from karui.hw.counters import cycle
 from karui.hw.memory_style import DISTRIBUTED_ROM_WORDS, Storage, resolve, rom_attributes
 from karui.hw.resources import memory_cost
+from karui.hw.stream import delayed
 from karui.hw.timing import require_divisor
 from karui.hw.word_source import WeightSource
 from karui.sw.numerics import BIPOLAR, NumberFormat, pack, to_integers
@@ -121,9 +122,12 @@ class WeightRomConfig(StoredWeightsConfig):
     ----------
     repeats : int
         How often the words of an output fold are handed out before those of the next.
+    relayed : bool
+        Whether a take passes a register on its way to several banks of block RAMs.
     """
 
     repeats: int = 1
+    relayed: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,8 +142,10 @@ class WeightRomConfig(StoredWeightsConfig):
 
     @property
     def latency(self) -> int:
-        """The same for block RAM and look-up tables."""
-        return WEIGHT_ROM_LATENCY
+        """The same for block RAM and look-up tables, and a cycle more for takes that are relayed to several banks."""
+        storage = resolve(self.storage, depth=self.depth, limit=DISTRIBUTED_ROM_WORDS)
+        in_banks = self.depth > 1 and self.width > bank_bits(self.depth, self.width, storage)
+        return WEIGHT_ROM_LATENCY + (self.relayed and in_banks)
 
 
 class WeightRom(wiring.Component):
@@ -168,7 +174,7 @@ class WeightRom(wiring.Component):
         m = Module()
         config = self.config
         m.d.comb += self.o.available.eq(1)
-        take = self.o.take
+        take = delayed(m, self.o.take, config.latency - WEIGHT_ROM_LATENCY, name="take", control=True)
         for group, words in enumerate(config.words()):
             if config.depth == 1:
                 m.d.comb += self.o.data[group].eq(Const(words[0], config.width))
@@ -181,6 +187,18 @@ class WeightRom(wiring.Component):
             m.d.sync += later.eq(take)
             take = later
         return m
+
+
+def bank_bits(depth: int, width: int, storage: Literal["block", "distributed"]) -> int:
+    """Bits of a word that share an address counter: all of them, or as many as some eight block RAMs hold.
+
+    An address that reaches 32 block RAMs takes 7.1 ns across an ECP5-85F. Counters of the same address stay apart in
+    synthesis, copies of a register do not.
+    """
+    if storage == "distributed":
+        return width
+    # A multiple of 36 bits wastes no column of a block RAM of any shape.
+    return 36 * max(1, _BANK_BLOCK_RAMS // memory_cost(depth, 36, distributed=0).block_rams)
 
 
 class SequentialRom(wiring.Component):
@@ -215,21 +233,10 @@ class SequentialRom(wiring.Component):
         self.storage = resolve(storage, depth=len(words), limit=DISTRIBUTED_ROM_WORDS)
         super().__init__({"take": wiring.In(1), "data": Out(width)})
 
-    @property
-    def bank_bits(self) -> int:
-        """Bits of a word that share an address counter: all of them, or as many as some eight block RAMs hold.
-
-        An address that reaches 32 block RAMs takes 7.1 ns across an ECP5-85F. Counters of the same address stay
-        apart in synthesis, copies of a register do not.
-        """
-        if self.storage == "distributed":
-            return len(self.data)
-        # A multiple of 36 bits wastes no column of a block RAM of any shape.
-        return 36 * max(1, _BANK_BLOCK_RAMS // memory_cost(len(self.words), 36, distributed=0).block_rams)
-
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        width, bits = len(self.data), self.bank_bits
+        width = len(self.data)
+        bits = bank_bits(len(self.words), width, self.storage)
         banks = []
         for bank, low in enumerate(range(0, width, bits)):
             own = min(bits, width - low)

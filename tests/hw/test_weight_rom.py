@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from karui.hw.weight_rom import WEIGHT_ROM_LATENCY, SequentialRom, WeightRomConfig, weight_words
+from karui.hw.weight_rom import WEIGHT_ROM_LATENCY, SequentialRom, WeightRom, WeightRomConfig, bank_bits, weight_words
 from karui.sw.numerics import signed
 
 
@@ -54,7 +54,7 @@ def test_banks_of_a_wide_word_go_on_together(words, width, bits):
     random = np.random.default_rng(width)
     contents = [int.from_bytes(random.bytes(-(-width // 8))) % (1 << width) for _ in range(words)]
     rom = SequentialRom(contents, width, "auto", run=words // 2 if words % 2 == 0 else 1, repeats=2)
-    assert rom.bank_bits == bits
+    assert bank_bits(words, width, rom.storage) == bits
     order = np.arange(words).reshape(-1, 1, rom.run).repeat(rom.repeats, axis=1).reshape(-1)
     play_takes(rom, [contents[word] for word in np.tile(order, 2)[:1500]])
 
@@ -74,3 +74,26 @@ def play_takes(rom, order):
     simulator.add_clock(1e-6)
     simulator.add_testbench(play)
     simulator.run()
+
+
+@pytest.mark.parametrize(("simd", "relayed", "later"), [(32, True, 0), (64, True, 1), (64, False, 0)])
+def test_takes_relayed_to_many_banks_are_answered_a_cycle_later(simd, relayed, later):
+    weights = np.random.default_rng(simd).integers(-128, 128, (40, 64))
+    config = WeightRomConfig(weights=weights, pe=1, simd=simd, weight_format=signed(8), relayed=relayed)
+    latency = WEIGHT_ROM_LATENCY + later
+    assert config.latency == latency
+    rom = WeightRom(config)
+    (words,) = config.words()
+    seen = []
+
+    async def play(context):
+        context.set(rom.o.take, 1)
+        for _ in range(len(words) + latency):
+            seen.append(context.get(rom.o.data[0]))
+            await context.tick()
+
+    simulator = Simulator(rom)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(play)
+    simulator.run()
+    assert seen[latency:] == words
