@@ -86,7 +86,7 @@ def bit_plane_cost(stage: Stage, engine: BitPlaneEngineConfig) -> Resources:
     if stage.activation is not None:
         of_a_group += activation_lane(stage.activation, stage, engine.output_fold * engine.group_lanes)
     result = engine.pe * stage.result.number_format.bits
-    total_luts = engine.rows * row + 1.5 * (replay.luts + result) + operand + 170
+    total_luts = engine.rows * row + 1.5 * (replay.luts + result) + operand + 120
     return Resources(
         luts=round(total_luts) + engine.groups * of_a_group.luts,
         block_rams=replay.block_rams + engine.groups * of_a_group.block_rams,
@@ -97,7 +97,7 @@ def bit_plane_cost(stage: Stage, engine: BitPlaneEngineConfig) -> Resources:
 def _sums(sums: CoefficientSumsConfig, words: int) -> Resources:
     """What multiplies a group's totals by coefficients and adds them up."""
     if sums.multiplier == "lut":
-        products = Resources(luts=round(sums.dot_product.luts))
+        products = Resources(luts=round(0.92 * sums.dot_product.luts))
     else:
         multiply = sums.multiply
         partials = 20 * (len(multiply.partials) - 1) + 1.7 * multiply.gates

@@ -89,8 +89,8 @@ class PlaneProducts(wiring.Component):
 
     Beats come plane by plane, the most significant first: a total is shifted before each turn (Horner's rule) and takes
     the terms of the turn's beats. One plane is multiplied by an XNOR and a population count, as bipolar vectors are; of
-    several planes the words that they make are added and subtracted, which takes fewer look-up tables than a count for
-    each of them.
+    several planes the words that they make are added and subtracted, which takes about as many look-up tables as a
+    count for each of two planes, and fewer of more.
 
     A count U of equal bits is not yet a product: for words x of Q bits and weights s in {-1, +1} it is
     ``s . x = U + (2**Q - 1) * (ones of s - length)``, with a constant that whoever takes the totals adds.

@@ -3,6 +3,7 @@
 from karui.flows.bench.bad_input import BAD_INPUT
 from karui.flows.bench.benchmark import Benchmark
 from karui.flows.bench.binary_storage import BINARY_STORAGE
+from karui.flows.bench.bit_plane_cost import BIT_PLANE_COST
 from karui.flows.bench.cnv import CNV
 from karui.flows.bench.coding_speed import CODING_SPEED
 from karui.flows.bench.corruption import CORRUPTION
@@ -74,4 +75,5 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     POPCOUNT_SPEED,
     WALSH_HADAMARD,
     FASTFOOD_COST,
+    BIT_PLANE_COST,
 )
