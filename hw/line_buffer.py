@@ -75,8 +75,11 @@ class LineBufferControl(wiring.Component):
         config = self.config
         self._current_row(m)
         rows_held = Signal(range(config.buffer_rows + 1))
-        row_stored = self._store(m, rows_held)
-        m.d.sync += rows_held.eq(Mux(self.row_ends, rows_held - self.row.released, rows_held) + row_stored)
+        full = Signal()
+        row_stored = self._store(m, full)
+        held_on = Signal.like(rows_held)
+        m.d.comb += held_on.eq(Mux(self.row_ends, rows_held - self.row.released, rows_held) + row_stored)
+        m.d.sync += [rows_held.eq(held_on), full.eq(held_on == config.buffer_rows)]
         # Whether the rows that the windows cover are there, for the next cycle: compared in the cycle itself, the row
         # counter would stand before every register that a beat moves.
         with m.If(self.row_ends):
@@ -93,16 +96,17 @@ class LineBufferControl(wiring.Component):
             m.d.sync += self.slot.eq(self.following_slot)
         return m
 
-    def _store(self, m: Module, rows_held: Signal) -> Signal:
+    def _store(self, m: Module, full: Signal) -> Signal:
         """Fill the free slots in turn; returns whether a row becomes complete."""
         config = self.config
-        transfer, ends_row, row_stored, is_dropped = Signal(), Signal(), Signal(), Signal()
+        transfer, ends_row, row_stored = Signal(), Signal(), Signal()
+        # A register, as `full` is: what the stream is answered has a long way to go.
+        is_dropped = Signal()
         column = cycle(m, "store_column", config.row_beats_in, step=transfer)
         row = cycle(m, "store_row", config.height, step=ends_row)
         slot = cycle(m, "store_slot", config.buffer_rows, step=row_stored)
         m.d.comb += [
-            is_dropped.eq(row.number >= config.stored_rows),
-            self.ready.eq(is_dropped | (rows_held != config.buffer_rows)),
+            self.ready.eq(is_dropped | ~full),
             transfer.eq(self.valid & self.ready),
             ends_row.eq(transfer & column.is_last),
             row_stored.eq(ends_row & ~is_dropped),
@@ -110,6 +114,9 @@ class LineBufferControl(wiring.Component):
             self.write_slot.eq(slot.number),
             self.write_column.eq(column.number),
         ]
+        if config.stored_rows < config.height:
+            with m.If(ends_row):
+                m.d.sync += is_dropped.eq((row.number == config.stored_rows - 1) | (is_dropped & ~row.is_last))
         return row_stored
 
     def _current_row(self, m: Module) -> None:
