@@ -8,15 +8,13 @@ from typing import Any, Literal
 import numpy as np
 
 from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_most, equal
-from karui.flows.bench.estimate import TOLERANCE, error, look_up_tables
+from karui.flows.bench.estimate import TOLERANCE, error
+from karui.flows.bench.mapped_cells import look_up_tables, map_design
 from karui.flows.design import Design
-from karui.flows.synthesize import CellCount, find_device
-from karui.flows.synthesize.resources import count_cells
-from karui.flows.synthesize.yosys import map_netlist
+from karui.flows.synthesize import find_device
 from karui.hw.accelerator import module_name
 from karui.hw.estimate import Fold, cost, cycles
 from karui.hw.folding import Folding, choices, worth
-from karui.hw.manifest import Manifest
 from karui.hw.resources import Resources
 from karui.hw.stages import Stage, stages
 from karui.sim.regression import run_regression
@@ -186,7 +184,7 @@ def _build(option: Option, run: BenchmarkRun, mapped: dict[str, Any]) -> tuple[C
     played = run_regression(design.rtl, frames, evaluate(option.graph, frames), latency_frames=1)
     interval = None if played.initiation_interval is None else played.initiation_interval.max
     run.progress(f"{option.name}: mapping to {DEVICE.name}")
-    cells = _map(design)
+    cells = map_design(design, DEVICE)[module_name("layer")]
     expected, found = option.estimate, look_up_tables(cells)
     mapped[option.name] = {
         **option.figures,
@@ -209,15 +207,6 @@ def _build(option: Option, run: BenchmarkRun, mapped: dict[str, Any]) -> tuple[C
         equal(f"{option.name}: multipliers, mapped as estimated", cells.dsp, expected.dsps),
         equal(f"{option.name}: block RAMs, mapped as estimated", cells.bram, expected.block_rams),
     )
-
-
-def _map(design: Design) -> CellCount:
-    manifest = Manifest.load(design.rtl)
-    sources = [design.rtl / source for source in manifest.sources]
-    folder = design.folder / "mapped"
-    folder.mkdir()
-    netlist = map_netlist(sources, top=manifest.top, clock=manifest.clock, device=DEVICE, folder=folder)
-    return count_cells(netlist.design["cells"], DEVICE.family)[module_name("layer")]
 
 
 BIT_PLANE_COST = Benchmark(

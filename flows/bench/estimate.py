@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check
+from karui.flows.bench.mapped_cells import look_up_tables, map_design, total
 from karui.flows.design import Design, Rate
 from karui.flows.recipe import find_recipe
 from karui.flows.synthesize import CellCount, find_device
-from karui.flows.synthesize.resources import count_cells
-from karui.flows.synthesize.yosys import map_netlist
 from karui.hw.accelerator import module_name
 from karui.hw.estimate import cost
 from karui.hw.folding import total_cost
-from karui.hw.manifest import Manifest
 from karui.hw.resources import Resources
 from karui.sw.lower.from_torch import lower
 from karui.sw.train.checkpoint import load_checkpoint
@@ -34,10 +32,10 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
         run.progress(f"{name}: generating the RTL")
         design = _design(name, run)
         run.progress(f"{name}: mapping to {DEVICE.name}")
-        mapped = _map(design)
+        mapped = map_design(design, DEVICE)
         folding = design.accelerator.folding
         expected = total_cost(design.accelerator.stages, folding)
-        checks += _checks(name, expected, sum(mapped.values(), CellCount()))
+        checks += _checks(name, expected, total(mapped))
         details[name] = {
             stage.name: _comparison(cost(stage.op, stage, folding.folds[stage.name]), mapped[module_name(stage.name)])
             for stage in design.accelerator.stages
@@ -52,20 +50,6 @@ def _design(name: str, run: BenchmarkRun) -> Design:
     graph = lower(load_checkpoint(recipe.checkpoint).model, IMAGE_SHAPE, name=name).graph
     rate = Rate(initiation_interval=recipe.hardware.initiation_interval)
     return Design.create(graph, run.folder / name, rate.fold(graph))
-
-
-def _map(design: Design) -> dict[str, CellCount]:
-    manifest = Manifest.load(design.rtl)
-    sources = [design.rtl / source for source in manifest.sources]
-    folder = design.folder / "mapped"
-    folder.mkdir()
-    netlist = map_netlist(sources, top=manifest.top, clock=manifest.clock, device=DEVICE, folder=folder)
-    return count_cells(netlist.design["cells"], DEVICE.family)
-
-
-def look_up_tables(cells: CellCount) -> int:
-    """Look-up tables with those of carry cells and distributed memory, as the cost model counts them."""
-    return cells.lut + 2 * cells.carry + 6 * cells.lutram
 
 
 def _checks(name: str, expected: Resources, mapped: CellCount) -> list[Check]:

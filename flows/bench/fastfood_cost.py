@@ -11,13 +11,10 @@ import torch
 from torch import nn
 
 from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, equal
-from karui.flows.bench.estimate import look_up_tables
+from karui.flows.bench.mapped_cells import cell_figures, look_up_tables, map_design, total
 from karui.flows.design import Design
-from karui.flows.synthesize import CellCount, SynthesisResult, TimingMissed, find_device
-from karui.flows.synthesize.resources import count_cells
-from karui.flows.synthesize.yosys import map_netlist
+from karui.flows.synthesize import SynthesisResult, TimingMissed, find_device
 from karui.hw.folding import fold_for_interval, total_cost
-from karui.hw.manifest import Manifest
 from karui.hw.stages import stages
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
@@ -148,12 +145,12 @@ def _row(design: Design, case: Case, layer: Layer, run: BenchmarkRun) -> dict[st
             "mhz": None if result.fmax_mhz is None else round(result.fmax_mhz, 1),
             "critical_path": str(result.critical_path).split("\n"),
         }
-        return {**_cost(result.cells), "fits": True, **clock, "folding": folds}
+        return {**cell_figures(result.cells), "fits": True, **clock, "folding": folds}
     run.progress(f"{label}: mapping to {DEVICE.name}")
-    cells = _map(design)
+    cells = total(map_design(design, DEVICE))
     estimate = total_cost(design.accelerator.stages, design.accelerator.folding)
     fits = cells.dsp <= DEVICE.dsps and cells.bram <= DEVICE.block_rams and look_up_tables(cells) <= DEVICE.luts
-    return {**_cost(cells), "fits": fits, "luts_estimated": estimate.luts, "folding": folds}
+    return {**cell_figures(cells), "fits": fits, "luts_estimated": estimate.luts, "folding": folds}
 
 
 def _place(design: Design, run: BenchmarkRun) -> SynthesisResult:
@@ -161,27 +158,6 @@ def _place(design: Design, run: BenchmarkRun) -> SynthesisResult:
         return design.synthesize(DEVICE.name, clock_mhz=AIM_MHZ, folder=design.folder / "placed", progress=run.progress)
     except TimingMissed as missed:
         return missed.result
-
-
-def _map(design: Design) -> CellCount:
-    manifest = Manifest.load(design.rtl)
-    sources = [design.rtl / source for source in manifest.sources]
-    folder = design.folder / "mapped"
-    folder.mkdir()
-    netlist = map_netlist(sources, top=manifest.top, clock=manifest.clock, device=DEVICE, folder=folder)
-    return sum(count_cells(netlist.design["cells"], DEVICE.family).values(), CellCount())
-
-
-def _cost(cells: CellCount) -> dict[str, float]:
-    return {
-        "luts": look_up_tables(cells),
-        "lut4": cells.lut,
-        "carry": cells.carry,
-        "lutram": cells.lutram,
-        "ff": cells.ff,
-        "dsp": cells.dsp,
-        "bram": cells.bram,
-    }
 
 
 FASTFOOD_COST = Benchmark(

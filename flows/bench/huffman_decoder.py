@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, at_most, equal
-from karui.flows.bench.estimate import look_up_tables
+from karui.flows.bench.mapped_cells import look_up_tables
 from karui.flows.synthesize import CellCount, SynthesisResult, TimingMissed, find_device, synthesize
 from karui.flows.synthesize.block_ram_register import absorb_output_registers
 from karui.flows.synthesize.yosys import map_netlist, write_netlist

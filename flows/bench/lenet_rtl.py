@@ -7,19 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, at_most, equal
-from karui.flows.bench.estimate import look_up_tables
 from karui.flows.bench.lenet_graph import compressed_lenet, matrices
+from karui.flows.bench.mapped_cells import cell_figures, look_up_tables, map_design, map_sources, total
 from karui.flows.bench.reference_data import dataset
 from karui.flows.bench.regression import play_at_interval
 from karui.flows.compiling import stored_bits
-from karui.flows.design import Design
 from karui.flows.synthesize import CellCount, find_device
-from karui.flows.synthesize.resources import count_cells
-from karui.flows.synthesize.yosys import map_netlist
 from karui.hw.accelerator import module_name
 from karui.hw.emit import emit
 from karui.hw.estimate import cost
-from karui.hw.manifest import Manifest
 from karui.hw.sparse_entries import HuffmanEntries, HuffmanEntriesConfig
 from karui.hw.sparse_matrix_vector import SparseMatrixVectorConfig
 from karui.sw.lower.agreement import to_graph_layout
@@ -57,7 +53,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
             run.progress(f"{engine.name}: mapping its decoders to {DEVICE.name}")
             cells = _map_decoders(entries, run.folder / engine.name)
             decoders[engine.name] = {
-                **_cost(cells),
+                **cell_figures(cells),
                 "decoders": 2 * segments.pe,
                 "luts a decoder": round(look_up_tables(cells) / (2 * segments.pe)),
                 "processing elements": segments.pe,
@@ -66,7 +62,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
                 "cycles a pass": segments.pass_cycles,
             }
     run.progress(f"mapping the design to {DEVICE.name}")
-    mapped = _map(played.design, run.folder / "mapped")
+    mapped = map_design(played.design, DEVICE)
     ratio = sum(raw.values()) / sum(stored.values())
     return BenchmarkResult(
         checks=(
@@ -78,11 +74,11 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
             **played.details,
             "rom_bits": {"raw": raw, "stored": stored, "raw over stored": round(ratio, 2)},
             "decoders": decoders,
-            "design": _cost(sum(mapped.values(), CellCount())),
+            "design": cell_figures(total(mapped)),
             "engines": {
                 stage.name: {
                     "estimated": asdict(cost(stage.op, stage, accelerator.folding.folds[stage.name])),
-                    "mapped": _cost(mapped[module_name(stage.name)]),
+                    "mapped": cell_figures(mapped[module_name(stage.name)]),
                 }
                 for stage in accelerator.stages
             },
@@ -93,29 +89,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
 def _map_decoders(entries: HuffmanEntriesConfig, folder: Path) -> CellCount:
     top = "decoders"
     sources = [emit(HuffmanEntries(entries), folder, name=top)[0]]
-    return sum(_cells(sources, top, "clk", folder).values(), CellCount())
-
-
-def _map(design: Design, folder: Path) -> dict[str, CellCount]:
-    manifest = Manifest.load(design.rtl)
-    return _cells([design.rtl / source for source in manifest.sources], manifest.top, manifest.clock, folder)
-
-
-def _cells(sources: list[Path], top: str, clock: str, folder: Path) -> dict[str, CellCount]:
-    folder.mkdir(exist_ok=True)
-    netlist = map_netlist(sources, top=top, clock=clock, device=DEVICE, folder=folder)
-    return count_cells(netlist.design["cells"], DEVICE.family)
-
-
-def _cost(cells: CellCount) -> dict[str, float]:
-    return {
-        "luts": look_up_tables(cells),
-        "lut4": cells.lut,
-        "carry": cells.carry,
-        "ff": cells.ff,
-        "dsp": cells.dsp,
-        "bram": cells.bram,
-    }
+    return total(map_sources(sources, top=top, clock="clk", device=DEVICE, folder=folder))
 
 
 LENET_RTL = Benchmark(

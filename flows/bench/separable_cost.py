@@ -8,13 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_most, equal
-from karui.flows.bench.estimate import look_up_tables
+from karui.flows.bench.mapped_cells import cell_figures, map_design, total
 from karui.flows.design import Design
-from karui.flows.synthesize import CellCount, find_device
-from karui.flows.synthesize.resources import count_cells
-from karui.flows.synthesize.yosys import map_netlist
+from karui.flows.synthesize import find_device
 from karui.hw.folding import Folding, choices, fold_for_interval
-from karui.hw.manifest import Manifest
 from karui.hw.stages import Stage, stages
 from karui.sim.regression import run_regression
 from karui.sw.golden import evaluate
@@ -58,7 +55,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
             measured = None if played.initiation_interval is None else played.initiation_interval.max
             checks.append(at_most(f"{label}: initiation interval, cycles", measured or INTERVAL + 1, INTERVAL))
             run.progress(f"{label}: mapping to {DEVICE.name}")
-            cost[name] = {**_cost(_map(design)), "weights": weights[name]}
+            cost[name] = {**cell_figures(total(map_design(design, DEVICE))), "weights": weights[name]}
             cost[name] |= {"initiation_interval": measured or 0, "multipliers": _multipliers(design)}
         ratios = {
             kind: round(cost["separable"][kind] / cost["standard"][kind], 3) if cost["standard"][kind] else None
@@ -127,26 +124,6 @@ def _multipliers(design: Design) -> int:
         for stage in design.accelerator.stages
         if isinstance(stage.op, MatrixVector | DepthwiseConv)
     )
-
-
-def _map(design: Design) -> CellCount:
-    manifest = Manifest.load(design.rtl)
-    sources = [design.rtl / source for source in manifest.sources]
-    folder = design.folder / "mapped"
-    folder.mkdir()
-    netlist = map_netlist(sources, top=manifest.top, clock=manifest.clock, device=DEVICE, folder=folder)
-    return sum(count_cells(netlist.design["cells"], DEVICE.family).values(), CellCount())
-
-
-def _cost(cells: CellCount) -> dict[str, float]:
-    return {
-        "luts": look_up_tables(cells),
-        "lut4": cells.lut,
-        "carry": cells.carry,
-        "ff": cells.ff,
-        "dsp": cells.dsp,
-        "bram": cells.bram,
-    }
 
 
 SEPARABLE_COST = Benchmark(

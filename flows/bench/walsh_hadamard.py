@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg import hadamard
 
 from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, at_most, equal
-from karui.flows.bench.estimate import look_up_tables
+from karui.flows.bench.mapped_cells import look_up_tables
 from karui.flows.design import Design
 from karui.flows.synthesize import SynthesisResult, TimingMissed, find_device, synthesize
 from karui.flows.synthesize.block_ram_register import absorb_output_registers
