@@ -19,6 +19,7 @@ from karui.hw.memory_style import Storage
 from karui.hw.plane_products import PlaneProductsConfig
 from karui.hw.popcount import LutInputs
 from karui.hw.replay_buffer import REPLAY_DELAY, ReplayBuffer, ReplayBufferConfig
+from karui.hw.staggered_groups import connect_groups
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
 from karui.hw.threshold import ThresholdConfig
 from karui.hw.timing import Cycles, Schedule, divisors, require_divisor
@@ -341,21 +342,14 @@ class BitPlaneEngine(wiring.Component):
         ]
         valid = delayed(m, issue, config.weight_latency, name="valid", control=True)
         activations = self._operand(m, replay.o.data, turn.number)
-        lanes = config.group_lanes
-        for index in range(config.groups):
-            m.submodules[f"group_{index}"] = group = BitPlaneGroup(config.group(index))
-            if index:
-                valid = delayed(m, valid, 1, name=f"group_{index}_valid", control=True)
-                activations = delayed(m, activations, 1, name=f"group_{index}_activations")
-            m.d.comb += [
-                group.i.valid.eq(valid),
-                group.i.payload.activations.as_value().eq(activations),
-                group.i.payload.weights.as_value().eq(self.weights.data[index]),
-            ]
-            results = delayed(m, group.o.payload, config.groups - 1 - index, name=f"group_{index}_results")
-            width = lanes * config.output_format.bits
-            m.d.comb += output.i.payload.as_value()[index * width : (index + 1) * width].eq(results)
-        m.d.comb += output.i.valid.eq(group.o.valid)
+        connect_groups(
+            m,
+            [BitPlaneGroup(config.group(index)) for index in range(config.groups)],
+            valid=valid,
+            activations=activations,
+            weights=[self.weights.data[index] for index in range(config.groups)],
+            output=output,
+        )
         return m
 
     def _operand(self, m: Module, word: data.View[data.ArrayLayout], turn: Signal) -> Value:

@@ -17,6 +17,7 @@ from karui.hw.lane_group import LaneGroup, LaneGroupConfig, ProductsConfig, Scal
 from karui.hw.memory_style import Storage
 from karui.hw.popcount import LutInputs
 from karui.hw.replay_buffer import REPLAY_DELAY, ReplayBuffer, ReplayBufferConfig
+from karui.hw.staggered_groups import connect_groups
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
 from karui.hw.threshold import ThresholdConfig
 from karui.hw.timing import Cycles, Schedule, divisors, require_divisor
@@ -297,20 +298,12 @@ class MatrixVector(wiring.Component):
         ]
         valid = delayed(m, issue, config.weight_latency, name="valid", control=True)
         activations = config.products.prepare(m, replay.o.data)
-        lanes = config.pe // config.groups
-        for index in range(config.groups):
-            m.submodules[f"group_{index}"] = group = LaneGroup(config.lane_group(index))
-            if index:
-                valid = delayed(m, valid, 1, name=f"group_{index}_valid", control=True)
-                activations = delayed(m, activations, 1, name=f"group_{index}_activations")
-            m.d.comb += [
-                group.i.valid.eq(valid),
-                group.i.payload.activations.as_value().eq(activations),
-                group.i.payload.weights.as_value().eq(self.weights.data[index]),
-            ]
-            results = delayed(m, group.o.payload, config.groups - 1 - index, name=f"group_{index}_results")
-            position = index * lanes * config.output_format.bits
-            width = lanes * config.output_format.bits
-            m.d.comb += output.i.payload.as_value()[position : position + width].eq(results)
-        m.d.comb += output.i.valid.eq(group.o.valid)
+        connect_groups(
+            m,
+            [LaneGroup(config.lane_group(index)) for index in range(config.groups)],
+            valid=valid,
+            activations=activations,
+            weights=[self.weights.data[index] for index in range(config.groups)],
+            output=output,
+        )
         return m
