@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from karui.sw.models.blocks import Stage, check_network
@@ -86,11 +85,6 @@ class SegNet(nn.Module):
 def build_segnet(config: SegNetConfig) -> nn.Sequential:
     """Build the network."""
     return nn.Sequential(SegNet(config))
-
-
-def pixel_classes(scores: Tensor) -> Tensor:
-    """The class of each pixel, (n, height, width)."""
-    return torch.argmax(scores, dim=1)
 
 
 def _convolutions(channels: list[int]) -> nn.Sequential:
