@@ -17,7 +17,7 @@ from karui.flows.settings import Settings
 from karui.flows.synthesize.targets import find_device
 from karui.flows.training import load_network
 from karui.hw.accelerator import Accelerator
-from karui.hw.constant_matrix_vector import ConstantMatrixVectorConfig
+from karui.hw.constant_engine import ConstantEngineConfig
 from karui.hw.engines import Engine, StreamConfig
 from karui.hw.estimate import cost, cycles, multipliers
 from karui.hw.folding import DSPS
@@ -130,7 +130,7 @@ def stored_bits(weights: Constant, config: StreamConfig) -> int:
     match config:
         case SparseMatrixVectorConfig(entries=entries):
             return entries.stored_bits
-        case ConstantMatrixVectorConfig(weights=SharedWeightsConfig() as shared):
+        case ConstantEngineConfig(weights=SharedWeightsConfig() as shared):
             return shared.stored_bits
         case _:
             return weights.bits

@@ -23,7 +23,7 @@ from karui.hw.staggered_groups import connect_groups
 from karui.hw.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
 from karui.hw.threshold import ThresholdConfig
 from karui.hw.timing import Cycles, Schedule, divisors, require_divisor
-from karui.hw.weight_rom import WEIGHT_ROM_LATENCY
+from karui.hw.weight_rom import WEIGHT_ROM_LATENCY, WeightRomConfig
 from karui.hw.word_source import WeightSource
 from karui.sw.numerics import NumberFormat
 
@@ -233,6 +233,18 @@ class BitPlaneEngineConfig:
         accepted, last_takes = self.replay.takes(arrivals)
         ends = last_takes.reshape(-1, self.rounds * self.turns)[:, -1]
         return Schedule(accepted=accepted, departures=ends + self.pipeline_latency + FIFO_LATENCY)
+
+    def rom(self, bases: Integers) -> WeightRomConfig:
+        """The ROM of bases (M, k, K / blocks) of -1 and +1; a run of them comes again for each turn of planes."""
+        outputs, count, inputs = bases.shape
+        parts = bases.reshape(outputs // self.pe, self.pe, count // self.bases, self.bases, inputs)
+        return WeightRomConfig(
+            weights=parts.transpose(0, 2, 1, 3, 4).reshape(outputs * count, inputs),
+            pe=self.rows,
+            simd=self.simd,
+            groups=self.groups,
+            repeats=self.turns,
+        )
 
     def products(self, rows: int) -> PlaneProductsConfig:
         """The products with so many bases."""

@@ -13,8 +13,7 @@ from karui.hw.arg_max import ArgMax, ArgMaxConfig
 from karui.hw.bit_plane_stage import bit_plane_engine
 from karui.hw.channel_shuffle import ChannelShuffle, ChannelShuffleConfig
 from karui.hw.concat import Concat, ConcatConfig
-from karui.hw.constant_bit_plane_engine import ConstantBitPlaneEngine, ConstantBitPlaneEngineConfig
-from karui.hw.constant_matrix_vector import ConstantMatrixVector, ConstantMatrixVectorConfig
+from karui.hw.constant_engine import ConstantEngine, ConstantEngineConfig
 from karui.hw.depthwise_conv import ConstantDepthwiseConv, ConstantDepthwiseConvConfig, DepthwiseConvConfig
 from karui.hw.double_rounding import DoubleRounding, DoubleRoundingConfig
 from karui.hw.estimate import Fold
@@ -104,14 +103,15 @@ def _(op: ir.MatrixVector, stage: Stage, fold: Fold) -> Engine:
         lut_inputs=fold.lut_inputs,
     )
     source = weight_source(weights, fold)
-    both = ConstantMatrixVectorConfig(engine=replace(config, weight_latency=source.latency), weights=source)
+    both = ConstantEngineConfig(engine=replace(config, weight_latency=source.latency), weights=source)
     return Engine(name=stage.name, config=both, lanes_in=fold.simd, lanes_out=fold.pe)
 
 
 @engine.register
 def _(op: ir.BinaryBases, stage: Stage, fold: Fold) -> Engine:
     config = replace(bit_plane_engine(stage, **asdict(fold)), activation=_activation(stage, fold.pe))
-    both = ConstantBitPlaneEngineConfig(engine=config, bases=stage.graph.constants[stage.node.inputs[1]].values)
+    bases = stage.graph.constants[stage.node.inputs[1]].values
+    both = ConstantEngineConfig(engine=config, weights=config.rom(bases))
     return Engine(name=stage.name, config=both, lanes_in=fold.simd, lanes_out=fold.pe)
 
 
@@ -381,10 +381,5 @@ def _(config: WalshHadamardConfig) -> wiring.Component:
 
 
 @component.register
-def _(config: ConstantMatrixVectorConfig) -> wiring.Component:
-    return ConstantMatrixVector(config)
-
-
-@component.register
-def _(config: ConstantBitPlaneEngineConfig) -> wiring.Component:
-    return ConstantBitPlaneEngine(config)
+def _(config: ConstantEngineConfig) -> wiring.Component:
+    return ConstantEngine(config)

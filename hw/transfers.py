@@ -15,12 +15,12 @@ from amaranth.hdl import unsigned
 from karui.hw.add import LATENCY as ADD_LATENCY
 from karui.hw.add import AddConfig
 from karui.hw.arg_max import ArgMaxConfig
+from karui.hw.bit_plane_engine import BitPlaneEngineConfig
 from karui.hw.channel_shuffle import READ_LATENCY as SHUFFLE_LATENCY
 from karui.hw.channel_shuffle import ChannelShuffleConfig
 from karui.hw.concat import LATENCY as CONCAT_LATENCY
 from karui.hw.concat import ConcatConfig
-from karui.hw.constant_bit_plane_engine import ConstantBitPlaneEngineConfig
-from karui.hw.constant_matrix_vector import ConstantMatrixVectorConfig
+from karui.hw.constant_engine import ConstantEngineConfig
 from karui.hw.depthwise_conv import ConstantDepthwiseConvConfig
 from karui.hw.double_rounding import DoubleRoundingConfig
 from karui.hw.event_graph import EventGraph
@@ -128,14 +128,9 @@ def _(config: ArgMaxConfig, graph: EventGraph, inputs: Sequence[int], outputs: S
 
 
 @connect.register
-def _(config: ConstantMatrixVectorConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
-    _replayed(graph, inputs[0], outputs[0], config.engine.replay, latency=config.engine.pipeline_latency)
-
-
-@connect.register
-def _(config: ConstantBitPlaneEngineConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+def _(config: ConstantEngineConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
     engine = config.engine
-    runs = engine.rounds * engine.turns
+    runs = engine.rounds * engine.turns if isinstance(engine, BitPlaneEngineConfig) else 1
     _replayed(graph, inputs[0], outputs[0], engine.replay, latency=engine.pipeline_latency, runs=runs)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from karui.hw.bit_plane_engine import BitPlaneEngineConfig
-from karui.hw.constant_bit_plane_engine import ConstantBitPlaneEngine, ConstantBitPlaneEngineConfig
+from karui.hw.constant_engine import ConstantEngine, ConstantEngineConfig
 from karui.hw.requantize import RequantizeConfig
 from karui.hw.threshold import ThresholdConfig
 from karui.sim.results import BackPressure
@@ -61,7 +61,7 @@ class Problem:
         parts = zip(np.split(vectors, self.blocks, axis=1), np.split(self.weights, self.blocks), strict=True)
         return np.hstack([part @ block.T for part, block in parts]) + (0 if self.bias is None else self.bias)
 
-    def config(self, *, activation: Any = None, multiplier: Any = "dsp", **fold: int) -> ConstantBitPlaneEngineConfig:
+    def config(self, *, activation: Any = None, multiplier: Any = "dsp", **fold: int) -> ConstantEngineConfig:
         engine = BitPlaneEngineConfig(
             inputs=self.inputs,
             coefficients=self.coefficients,
@@ -74,12 +74,12 @@ class Problem:
             multiplier=multiplier,
             **fold,  # type: ignore[arg-type]
         )
-        return ConstantBitPlaneEngineConfig(engine=engine, bases=self.bases)
+        return ConstantEngineConfig(engine=engine, weights=engine.rom(self.bases))
 
 
-def check(config: ConstantBitPlaneEngineConfig, vectors: np.ndarray, expected: np.ndarray, **patterns: Any) -> Any:
+def check(config: ConstantEngineConfig, vectors: np.ndarray, expected: np.ndarray, **patterns: Any) -> Any:
     run = run_stream(
-        ConstantBitPlaneEngine(config),
+        ConstantEngine(config),
         vectors.reshape(-1, config.engine.simd),
         beats_out=expected.size // config.engine.pe,
         **patterns,

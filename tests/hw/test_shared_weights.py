@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from karui.hw.constant_matrix_vector import ConstantMatrixVector, ConstantMatrixVectorConfig
+from karui.hw.constant_engine import ConstantEngine, ConstantEngineConfig
 from karui.hw.matrix_vector import MatrixVectorConfig, pe_groups
 from karui.hw.shared_weights import SharedWeightsConfig
 from karui.sim.results import BackPressure
@@ -62,10 +62,10 @@ def test_engine_computes_with_looked_up_weights(vector, distinct, pe, simd, stor
         accumulator=signed(16),
         weight_latency=weights.latency,
     )
-    config = ConstantMatrixVectorConfig(engine=engine, weights=weights)
+    config = ConstantEngineConfig(engine=engine, weights=weights)
     vectors = np.random.default_rng(1).integers(0, 8, (5, 24))
     run = run_stream(
-        ConstantMatrixVector(config),
+        ConstantEngine(config),
         vectors.reshape(-1, simd),
         beats_out=40 // pe,
         source=pressure,
@@ -84,7 +84,7 @@ def test_bits_are_looked_up_too():
     )
     vectors = np.random.default_rng(1).choice([-1, 1], (5, 24))
     run = run_stream(
-        ConstantMatrixVector(ConstantMatrixVectorConfig(engine=engine, weights=weights)),
+        ConstantEngine(ConstantEngineConfig(engine=engine, weights=weights)),
         (vectors.reshape(-1, 8) + 1) // 2,
         beats_out=10,
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from karui.flows.bench.sparse_engine import fastest
-from karui.hw.constant_matrix_vector import ConstantMatrixVectorConfig
+from karui.hw.constant_engine import ConstantEngineConfig
 from karui.hw.engines import engine
 from karui.hw.estimate import Fold, cost, cycles
 from karui.hw.folding import Folding, FoldingError, check, choices, fold_for_interval
@@ -42,7 +42,7 @@ def test_storage_chooses_the_engine():
         return engine(stage.op, stage, choices(stage)[0]).config
 
     shared = built(Shared(vector=8))
-    assert isinstance(shared, ConstantMatrixVectorConfig)
+    assert isinstance(shared, ConstantEngineConfig)
     assert isinstance(shared.weights, SharedWeightsConfig)
     for storage, entries in ((Sparse(gap_bits=4), EntryRomConfig), (Huffman(gap_bits=4), HuffmanEntriesConfig)):
         config = built(storage)

@@ -1,4 +1,4 @@
-"""A matrix-vector engine whose weights are constants: the engine and the ROM that it reads."""
+"""An engine whose weights are constants: the engine and the memory that it reads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from karui.hw.bit_plane_engine import BitPlaneEngine, BitPlaneEngineConfig
 from karui.hw.matrix_vector import MatrixVector, MatrixVectorConfig
 from karui.hw.shared_weights import SharedWeights, SharedWeightsConfig
 from karui.hw.stream import lanes_of
@@ -16,18 +17,18 @@ from karui.hw.weight_rom import WeightRom, WeightRomConfig
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ConstantMatrixVectorConfig:
-    """Parameters of a `ConstantMatrixVector`.
+class ConstantEngineConfig:
+    """Parameters of a `ConstantEngine`.
 
     Parameters
     ----------
-    engine : MatrixVectorConfig
+    engine : MatrixVectorConfig or BitPlaneEngineConfig
         The engine.
     weights : WeightRomConfig or SharedWeightsConfig
-        Its weights, in the engine's groups.
+        Its weights or bases, in the engine's groups.
     """
 
-    engine: MatrixVectorConfig
+    engine: MatrixVectorConfig | BitPlaneEngineConfig
     weights: WeightRomConfig | SharedWeightsConfig
 
     @property
@@ -36,16 +37,16 @@ class ConstantMatrixVectorConfig:
         return self.engine.interval
 
     def schedule(self, arrivals: Cycles) -> Schedule:
-        """Cycles of each beat; the ROM is always available."""
+        """Cycles of each beat; the memory is always available."""
         return self.engine.schedule(arrivals)
 
 
-class ConstantMatrixVector(wiring.Component):
-    """A matrix-vector engine with its weights in ROM.
+class ConstantEngine(wiring.Component):
+    """An engine with its weights in ROM.
 
     Parameters
     ----------
-    config : ConstantMatrixVectorConfig
+    config : ConstantEngineConfig
 
     Members
     -------
@@ -58,7 +59,7 @@ class ConstantMatrixVector(wiring.Component):
     i: stream.Interface
     o: stream.Interface
 
-    def __init__(self, config: ConstantMatrixVectorConfig) -> None:
+    def __init__(self, config: ConstantEngineConfig) -> None:
         self.config = config
         engine = config.engine
         super().__init__(
@@ -70,9 +71,10 @@ class ConstantMatrixVector(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.engine = engine = MatrixVector(self.config.engine)
-        source = self.config.weights
+        config, source = self.config.engine, self.config.weights
+        engine = MatrixVector(config) if isinstance(config, MatrixVectorConfig) else BitPlaneEngine(config)
         weights = WeightRom(source) if isinstance(source, WeightRomConfig) else SharedWeights(source)
+        m.submodules.engine = engine
         m.submodules.weights = weights
         wiring.connect(m, weights.o, engine.weights)
         wiring.connect(m, wiring.flipped(self.i), engine.i)
