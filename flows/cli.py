@@ -28,7 +28,7 @@ from karui.flows.sweeping import show as show_sweep
 from karui.flows.sweeping import sweep as run_sweep
 from karui.flows.synthesize import PlaceAndRouteFailed, TimingMissed
 from karui.flows.synthesizing import TooLargeForDevice
-from karui.hw.yosys import YosysError
+from karui.hw.emit.yosys import YosysError
 from karui.sim.simulate import SimulationError
 from karui.sim.verilator import BuildError as SimulationBuildError
 from karui.sim.verilator import ToolchainError

@@ -16,15 +16,15 @@ from karui.flows.design import Design, Rate
 from karui.flows.settings import Settings
 from karui.flows.synthesize.targets import find_device
 from karui.flows.training import load_network
-from karui.hw.accelerator import Accelerator
-from karui.hw.constant_engine import ConstantEngineConfig
-from karui.hw.engines import Engine, StreamConfig
-from karui.hw.estimate import cost, cycles, multipliers
-from karui.hw.folding import DSPS
-from karui.hw.shared_weights import SharedWeightsConfig
-from karui.hw.sparse_matrix_vector import SparseMatrixVectorConfig
-from karui.hw.stages import Stage
-from karui.hw.storage_choice import with_storage_that_pays
+from karui.hw.compressed.sparse_matrix_vector import SparseMatrixVectorConfig
+from karui.hw.emit.accelerator import Accelerator
+from karui.hw.engines.constant_engine import ConstantEngineConfig
+from karui.hw.memory.shared_weights import SharedWeightsConfig
+from karui.hw.plan.components import Engine, StreamConfig
+from karui.hw.plan.estimate import cost, cycles, multipliers
+from karui.hw.plan.folding import DSPS
+from karui.hw.plan.stages import Stage
+from karui.hw.plan.storage_choice import with_storage_that_pays
 from karui.sw.data.dataset import Dataset
 from karui.sw.ir import Constant
 from karui.sw.lower.agreement import Agreement, compare_with_golden, to_graph_layout

@@ -17,12 +17,12 @@ from karui.flows.device_fill import DeviceFill
 from karui.flows.synthesize import synthesize
 from karui.flows.synthesize.result import SynthesisResult
 from karui.flows.synthesize.targets import Device, find_device
-from karui.hw.accelerator import Accelerator
-from karui.hw.design_folder import write_design
-from karui.hw.folding import DSPS, Folding, fold_for_budget, fold_for_interval
-from karui.hw.manifest import Manifest
-from karui.hw.popcount import LutInputs
-from karui.hw.stages import stages
+from karui.hw.arithmetic.popcount import LutInputs
+from karui.hw.emit.accelerator import Accelerator
+from karui.hw.emit.design_folder import write_design
+from karui.hw.emit.manifest import Manifest
+from karui.hw.plan.folding import DSPS, Folding, fold_for_budget, fold_for_interval
+from karui.hw.plan.stages import stages
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure, RegressionResult
 from karui.sw.golden import evaluate

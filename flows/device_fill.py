@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from karui.flows.synthesize.targets import Device
-from karui.hw.resources import Resources
+from karui.hw.memory.resources import Resources
 
 # What fills a device is logic as it is placed: the cost model leaves out width converters and FIFOs between engines,
 # and placement adds four look-up tables to each carry chain. A MobileNet of 45,968 estimated took 58,198.

@@ -18,9 +18,9 @@ from karui.flows.device_fill import DeviceFill
 from karui.flows.progress import console
 from karui.flows.recipe import Recipe
 from karui.flows.synthesize.targets import find_device
-from karui.hw.estimate import cycles
-from karui.hw.folding import FoldingError, fold_for_budget, total_cost
-from karui.hw.stages import stages
+from karui.hw.plan.estimate import cycles
+from karui.hw.plan.folding import FoldingError, fold_for_budget, total_cost
+from karui.hw.plan.stages import stages
 from karui.sw.data.dataset import Dataset
 from karui.sw.lower.from_torch import lower
 from karui.sw.models.mobilenet import MobileNetConfig, MobileNetV2Config

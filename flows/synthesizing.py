@@ -10,7 +10,7 @@ from karui.flows.device_fill import DeviceFill
 from karui.flows.settings import Settings
 from karui.flows.synthesize import DesignTooLarge, SynthesisResult, TimingMissed, find_device
 from karui.flows.synthesize.result import RESULT_NAME
-from karui.hw.folding import FoldingError, fold_for_budget
+from karui.hw.plan.folding import FoldingError, fold_for_budget
 
 
 class TooLargeForDevice(RuntimeError):

@@ -8,7 +8,9 @@ from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.axi_stream import (
+from karui.hw.emit.manifest import CycleRange, Manifest, Predicted, StreamPort
+from karui.hw.emit.verilog import emit
+from karui.hw.streams.axi_stream import (
     AxiStreamEndConfig,
     AxiStreamInput,
     AxiStreamInputConfig,
@@ -16,10 +18,8 @@ from karui.hw.axi_stream import (
     axi_ports,
     connect_axi_ports,
 )
-from karui.hw.counters import cycle
-from karui.hw.emit import emit
-from karui.hw.manifest import CycleRange, Manifest, Predicted, StreamPort
-from karui.hw.skid_buffer import SkidBuffer
+from karui.hw.streams.counters import cycle
+from karui.hw.streams.skid_buffer import SkidBuffer
 from karui.sw.numerics import NumberFormat, unsigned
 
 

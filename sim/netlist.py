@@ -7,7 +7,7 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-from karui.hw.manifest import Manifest
+from karui.hw.emit.manifest import Manifest
 
 NETLIST_NAME = "netlist.v"
 

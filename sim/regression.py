@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from karui.hw.manifest import Manifest
+from karui.hw.emit.manifest import Manifest
 from karui.sim.results import BackPressure, RegressionResult
 from karui.sim.testbench import (
     EVENTS,

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from karui.hw.manifest import CycleRange
+from karui.hw.emit.manifest import CycleRange
 
 
 class BackPressure(StrEnum):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from karui.hw.manifest import Manifest
+from karui.hw.emit.manifest import Manifest
 from karui.sim.results import BackPressure, RegressionResult
 from karui.sim.stream_coroutines import JOB_VARIABLE, BenchJob
 from karui.sim.testbench import (

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from karui.hw.manifest import Manifest
+from karui.hw.emit.manifest import Manifest
 from karui.sim.player_log import PlayerLog
 from karui.sim.results import BackPressure, Mismatch, RegressionResult, measure_initiation_interval, measure_latency
 from karui.sim.simulate import simulate

@@ -15,8 +15,8 @@ from karui.flows.bench.regression import play_at_interval
 from karui.flows.compiling import layers
 from karui.flows.recipe import find_recipe
 from karui.flows.training import load_network
-from karui.hw.folding import engines_cost, fold_for_interval
-from karui.hw.stages import stages
+from karui.hw.plan.folding import engines_cost, fold_for_interval
+from karui.hw.plan.stages import stages
 from karui.sw.coding.container import read_container
 from karui.sw.data.dataset import Dataset
 from karui.sw.golden import evaluate

@@ -12,11 +12,11 @@ from karui.flows.bench.estimate import TOLERANCE, error
 from karui.flows.bench.mapped_cells import look_up_tables, map_design
 from karui.flows.design import Design
 from karui.flows.synthesize import find_device
-from karui.hw.accelerator import module_name
-from karui.hw.estimate import Fold, cost, cycles
-from karui.hw.folding import Folding, choices, worth
-from karui.hw.resources import Resources
-from karui.hw.stages import Stage, stages
+from karui.hw.emit.accelerator import module_name
+from karui.hw.memory.resources import Resources
+from karui.hw.plan.estimate import Fold, cost, cycles
+from karui.hw.plan.folding import Folding, choices, worth
+from karui.hw.plan.stages import Stage, stages
 from karui.sim.regression import run_regression
 from karui.sw.golden import evaluate
 from karui.sw.ir import Graph, GraphBuilder

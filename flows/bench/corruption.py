@@ -13,10 +13,10 @@ import numpy as np
 from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, equal
 from karui.flows.bench.regression import Array
 from karui.flows.design import Design
-from karui.hw import stream
-from karui.hw.estimate import Fold
-from karui.hw.folding import Folding
-from karui.hw.manifest import CycleRange, Manifest
+from karui.hw.emit.manifest import CycleRange, Manifest
+from karui.hw.plan.estimate import Fold
+from karui.hw.plan.folding import Folding
+from karui.hw.streams import stream
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sw.golden import evaluate

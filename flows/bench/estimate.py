@@ -9,10 +9,10 @@ from karui.flows.bench.mapped_cells import look_up_tables, map_design, total
 from karui.flows.design import Design, Rate
 from karui.flows.recipe import find_recipe
 from karui.flows.synthesize import CellCount, find_device
-from karui.hw.accelerator import module_name
-from karui.hw.estimate import cost
-from karui.hw.folding import total_cost
-from karui.hw.resources import Resources
+from karui.hw.emit.accelerator import module_name
+from karui.hw.memory.resources import Resources
+from karui.hw.plan.estimate import cost
+from karui.hw.plan.folding import total_cost
 from karui.sw.lower.from_torch import lower
 from karui.sw.train.checkpoint import load_checkpoint
 

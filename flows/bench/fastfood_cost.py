@@ -14,8 +14,8 @@ from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun
 from karui.flows.bench.mapped_cells import cell_figures, look_up_tables, map_design, total
 from karui.flows.design import Design
 from karui.flows.synthesize import SynthesisResult, TimingMissed, find_device
-from karui.hw.folding import fold_for_interval, total_cost
-from karui.hw.stages import stages
+from karui.hw.plan.folding import fold_for_interval, total_cost
+from karui.hw.plan.stages import stages
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sw.golden import evaluate

@@ -12,11 +12,11 @@ from karui.flows.bench.mapped_cells import look_up_tables
 from karui.flows.synthesize import CellCount, SynthesisResult, TimingMissed, find_device, synthesize
 from karui.flows.synthesize.block_ram_register import absorb_output_registers
 from karui.flows.synthesize.yosys import map_netlist, write_netlist
-from karui.hw.emit import emit
-from karui.hw.huffman_decoder import HuffmanDecoderConfig
-from karui.hw.huffman_images import interleaved
-from karui.hw.huffman_stream import HuffmanStream, HuffmanStreamConfig
-from karui.hw.manifest import Manifest
+from karui.hw.compressed.huffman_decoder import HuffmanDecoderConfig
+from karui.hw.compressed.huffman_images import interleaved
+from karui.hw.compressed.huffman_stream import HuffmanStream, HuffmanStreamConfig
+from karui.hw.emit.manifest import Manifest
+from karui.hw.emit.verilog import emit
 from karui.sim.frames_on_demand import RegisteredSource, write_frames_on_demand
 from karui.sim.netlist import NETLIST_NAME, ecp5_models, write_netlist_design
 from karui.sim.regression import run_regression

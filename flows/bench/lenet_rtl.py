@@ -13,11 +13,11 @@ from karui.flows.bench.reference_data import dataset
 from karui.flows.bench.regression import play_at_interval
 from karui.flows.compiling import stored_bits
 from karui.flows.synthesize import CellCount, find_device
-from karui.hw.accelerator import module_name
-from karui.hw.emit import emit
-from karui.hw.estimate import cost
-from karui.hw.sparse_entries import HuffmanEntries, HuffmanEntriesConfig
-from karui.hw.sparse_matrix_vector import SparseMatrixVectorConfig
+from karui.hw.compressed.sparse_entries import HuffmanEntries, HuffmanEntriesConfig
+from karui.hw.compressed.sparse_matrix_vector import SparseMatrixVectorConfig
+from karui.hw.emit.accelerator import module_name
+from karui.hw.emit.verilog import emit
+from karui.hw.plan.estimate import cost
 from karui.sw.lower.agreement import to_graph_layout
 
 DEVICE = find_device("ecp5-85f-8")

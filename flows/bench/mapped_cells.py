@@ -8,7 +8,7 @@ from karui.flows.design import Design
 from karui.flows.synthesize import CellCount, Device
 from karui.flows.synthesize.resources import count_cells
 from karui.flows.synthesize.yosys import map_netlist
-from karui.hw.manifest import Manifest
+from karui.hw.emit.manifest import Manifest
 
 
 def map_design(design: Design, device: Device) -> dict[str, CellCount]:

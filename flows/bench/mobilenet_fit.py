@@ -10,7 +10,7 @@ from karui.flows.design import Design, Rate
 from karui.flows.device_fill import DeviceFill
 from karui.flows.recipe import find_recipe
 from karui.flows.synthesize import TimingMissed, find_device
-from karui.hw.folding import total_cost
+from karui.hw.plan.folding import total_cost
 from karui.sw.lower.from_torch import lower
 from karui.sw.train.checkpoint import load_checkpoint
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from karui.flows.bench.benchmark import Check, at_most, equal
 from karui.flows.design import Design, Rate
-from karui.hw.popcount import LutInputs
+from karui.hw.arithmetic.popcount import LutInputs
 from karui.sim.regression import run_regression
 from karui.sim.results import RegressionResult
 from karui.sw.golden import evaluate

@@ -11,8 +11,8 @@ from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun
 from karui.flows.bench.mapped_cells import cell_figures, map_design, total
 from karui.flows.design import Design
 from karui.flows.synthesize import find_device
-from karui.hw.folding import Folding, choices, fold_for_interval
-from karui.hw.stages import Stage, stages
+from karui.hw.plan.folding import Folding, choices, fold_for_interval
+from karui.hw.plan.stages import Stage, stages
 from karui.sim.regression import run_regression
 from karui.sw.golden import evaluate
 from karui.sw.ir import DepthwiseConv, Graph, GraphBuilder, MatrixVector

@@ -12,11 +12,11 @@ from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun
 from karui.flows.bench.lenet_graph import compressed_lenet, dense
 from karui.flows.bench.reference_data import dataset
 from karui.flows.design import Design
-from karui.hw.column_matrix_vector import ColumnMatrixVector, ColumnMatrixVectorConfig
-from karui.hw.estimate import Fold, cycles, weights_of
-from karui.hw.folding import Folding, choices, fold_for_interval
-from karui.hw.sparse_stage import is_sparse
-from karui.hw.stages import Stage, stages
+from karui.hw.compressed.column_matrix_vector import ColumnMatrixVector, ColumnMatrixVectorConfig
+from karui.hw.plan.estimate import Fold, cycles, weights_of
+from karui.hw.plan.folding import Folding, choices, fold_for_interval
+from karui.hw.plan.sparse_stage import is_sparse
+from karui.hw.plan.stages import Stage, stages
 from karui.sim.regression import run_regression
 from karui.sim.stream_testbench import run_stream
 from karui.sw.golden import evaluate, trace

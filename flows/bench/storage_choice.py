@@ -9,10 +9,10 @@ import numpy as np
 from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, equal
 from karui.flows.bench.lenet_graph import compressed_lenet, matrices
 from karui.flows.bench.reference_data import dataset
-from karui.hw.estimate import cycles
-from karui.hw.folding import fold_for_interval
-from karui.hw.stages import stages
-from karui.hw.storage_choice import least_worth, with_storage_that_pays
+from karui.hw.plan.estimate import cycles
+from karui.hw.plan.folding import fold_for_interval
+from karui.hw.plan.stages import stages
+from karui.hw.plan.storage_choice import least_worth, with_storage_that_pays
 from karui.sw.ir import RAW, Graph, GraphBuilder, Huffman, MatrixVector, Shared, Sparse, with_storage
 from karui.sw.numerics import BIPOLAR
 

@@ -16,12 +16,12 @@ from karui.flows.design import Design
 from karui.flows.synthesize import SynthesisResult, TimingMissed, find_device, synthesize
 from karui.flows.synthesize.block_ram_register import absorb_output_registers
 from karui.flows.synthesize.yosys import map_netlist, write_netlist
-from karui.hw.emit import emit
-from karui.hw.estimate import Fold
-from karui.hw.folding import Folding
-from karui.hw.manifest import Manifest
-from karui.hw.walsh_hadamard import WalshHadamard, WalshHadamardConfig
-from karui.hw.yosys import run_yosys
+from karui.hw.emit.manifest import Manifest
+from karui.hw.emit.verilog import emit
+from karui.hw.emit.yosys import run_yosys
+from karui.hw.engines.walsh_hadamard import WalshHadamard, WalshHadamardConfig
+from karui.hw.plan.estimate import Fold
+from karui.hw.plan.folding import Folding
 from karui.sim.frames_on_demand import RegisteredStage
 from karui.sim.netlist import NETLIST_NAME, ecp5_models, write_netlist_design
 from karui.sim.regression import run_regression

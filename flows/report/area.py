@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from karui.flows.report.schema import Layer, Synthesis
-from karui.hw.accelerator import module_name
+from karui.hw.emit.accelerator import module_name
 
 # Look-up tables that a carry cell and a distributed RAM occupy.
 CARRY_LUTS = {"lut4": 2, "lut6": 0}

@@ -13,8 +13,8 @@ from karui.flows.synthesize.resources import CellCount, check_fits, count_cells
 from karui.flows.synthesize.result import RESULT_NAME, Absorption, SynthesisResult
 from karui.flows.synthesize.targets import Device
 from karui.flows.synthesize.yosys import Netlist, map_netlist, write_netlist
-from karui.hw.manifest import Manifest
-from karui.hw.pin_shell import CORE
+from karui.hw.emit.manifest import Manifest
+from karui.hw.emit.pin_shell import CORE
 
 
 class TimingMissed(RuntimeError):

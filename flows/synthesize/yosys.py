@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from karui.flows.synthesize.targets import Device
-from karui.hw.pin_shell import SHELL_TOP, Port, pin_shell_rtlil
-from karui.hw.yosys import run_yosys
+from karui.hw.emit.pin_shell import SHELL_TOP, Port, pin_shell_rtlil
+from karui.hw.emit.yosys import run_yosys
 
 
 @dataclass(kw_only=True)

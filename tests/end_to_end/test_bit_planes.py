@@ -7,12 +7,12 @@ import pytest
 
 from karui.flows.synthesize import find_device
 from karui.flows.synthesize.yosys import map_netlist
-from karui.hw.accelerator import Accelerator
-from karui.hw.design_folder import write_design
-from karui.hw.estimate import Fold
-from karui.hw.folding import Folding, check, engines_cost, fold_for_interval
-from karui.hw.manifest import Manifest
-from karui.hw.stages import stages
+from karui.hw.emit.accelerator import Accelerator
+from karui.hw.emit.design_folder import write_design
+from karui.hw.emit.manifest import Manifest
+from karui.hw.plan.estimate import Fold
+from karui.hw.plan.folding import Folding, check, engines_cost, fold_for_interval
+from karui.hw.plan.stages import stages
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sw.golden import evaluate

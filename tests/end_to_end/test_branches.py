@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from karui.hw.accelerator import Accelerator
-from karui.hw.deep_fifo import LEAST_DEPTH
-from karui.hw.design_folder import write_design
-from karui.hw.folding import fold_for_interval
-from karui.hw.stages import stages
+from karui.hw.emit.accelerator import Accelerator
+from karui.hw.emit.design_folder import write_design
+from karui.hw.memory.deep_fifo import LEAST_DEPTH
+from karui.hw.plan.folding import fold_for_interval
+from karui.hw.plan.stages import stages
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure, RegressionResult
 from karui.sw.golden import evaluate

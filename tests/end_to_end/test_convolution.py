@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from karui.hw.accelerator import Accelerator
-from karui.hw.design_folder import write_design
-from karui.hw.folding import fold_for_interval
-from karui.hw.stages import stages
+from karui.hw.emit.accelerator import Accelerator
+from karui.hw.emit.design_folder import write_design
+from karui.hw.plan.folding import fold_for_interval
+from karui.hw.plan.stages import stages
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sw.golden import evaluate

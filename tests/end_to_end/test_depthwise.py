@@ -8,11 +8,11 @@ import pytest
 from karui.flows.synthesize import find_device
 from karui.flows.synthesize.block_ram_register import absorb_output_registers
 from karui.flows.synthesize.yosys import map_netlist, write_netlist
-from karui.hw.accelerator import Accelerator
-from karui.hw.design_folder import write_design
-from karui.hw.estimate import Fold
-from karui.hw.folding import Folding, fold_for_interval
-from karui.hw.stages import stages
+from karui.hw.emit.accelerator import Accelerator
+from karui.hw.emit.design_folder import write_design
+from karui.hw.plan.estimate import Fold
+from karui.hw.plan.folding import Folding, fold_for_interval
+from karui.hw.plan.stages import stages
 from karui.sim.netlist import ecp5_models, write_netlist_design
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure

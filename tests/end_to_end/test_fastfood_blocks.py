@@ -12,8 +12,8 @@ from torch import nn
 from karui.flows.design import Design
 from karui.flows.device_fill import DeviceFill
 from karui.flows.synthesize import find_device
-from karui.hw.folding import Folding, fold_for_budget, fold_for_interval
-from karui.hw.stages import stages
+from karui.hw.plan.folding import Folding, fold_for_budget, fold_for_interval
+from karui.hw.plan.stages import stages
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sw.golden import evaluate

@@ -8,15 +8,15 @@ import pytest
 from karui.flows.synthesize import find_device
 from karui.flows.synthesize.block_ram_register import absorb_output_registers
 from karui.flows.synthesize.yosys import map_netlist, write_netlist
-from karui.hw.accelerator import Accelerator
-from karui.hw.design_folder import write_design
-from karui.hw.estimate import Fold
-from karui.hw.folding import Folding, fold_for_interval
-from karui.hw.manifest import CycleRange
-from karui.hw.sparse_entries import HuffmanEntriesConfig
-from karui.hw.sparse_images import ImageError, check_images
-from karui.hw.sparse_matrix_vector import SparseMatrixVectorConfig
-from karui.hw.stages import stages
+from karui.hw.compressed.sparse_entries import HuffmanEntriesConfig
+from karui.hw.compressed.sparse_images import ImageError, check_images
+from karui.hw.compressed.sparse_matrix_vector import SparseMatrixVectorConfig
+from karui.hw.emit.accelerator import Accelerator
+from karui.hw.emit.design_folder import write_design
+from karui.hw.emit.manifest import CycleRange
+from karui.hw.plan.estimate import Fold
+from karui.hw.plan.folding import Folding, fold_for_interval
+from karui.hw.plan.stages import stages
 from karui.sim.netlist import ecp5_models, write_netlist_design
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure

@@ -7,8 +7,8 @@ import pytest
 from scipy.linalg import hadamard
 
 from karui.flows.design import Design
-from karui.hw.estimate import Fold
-from karui.hw.folding import Folding
+from karui.hw.plan.estimate import Fold
+from karui.hw.plan.folding import Folding
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sw.golden import evaluate

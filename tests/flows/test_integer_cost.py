@@ -8,10 +8,10 @@ import pytest
 from karui.flows.synthesize import CellCount, find_device
 from karui.flows.synthesize.resources import count_cells
 from karui.flows.synthesize.yosys import map_netlist
-from karui.hw.emit import emit
-from karui.hw.engines import component, engine
-from karui.hw.estimate import Fold, cost
-from karui.hw.stages import stages
+from karui.hw.emit.verilog import emit
+from karui.hw.plan.components import component, engine
+from karui.hw.plan.estimate import Fold, cost
+from karui.hw.plan.stages import stages
 from karui.sw.ir import GraphBuilder
 from karui.sw.numerics import unsigned
 

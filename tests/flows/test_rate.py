@@ -7,8 +7,8 @@ from karui.flows.design import Rate
 from karui.flows.device_fill import DeviceFill
 from karui.flows.recipe import HardwareConfig
 from karui.flows.synthesize import find_device
-from karui.hw.folding import total_cost
-from karui.hw.stages import stages
+from karui.hw.plan.folding import total_cost
+from karui.hw.plan.stages import stages
 from karui.sw.configuration import from_mapping
 from karui.sw.ir import Graph, GraphBuilder
 from karui.sw.numerics import unsigned

@@ -22,9 +22,9 @@ from karui.flows.synthesize import (
     nextpnr,
     synthesize,
 )
-from karui.hw.emit import emit
-from karui.hw.manifest import ManifestError
-from karui.hw.yosys import YosysError
+from karui.hw.emit.manifest import ManifestError
+from karui.hw.emit.verilog import emit
+from karui.hw.emit.yosys import YosysError
 
 ECP5 = find_device("ecp5-25f-8")
 

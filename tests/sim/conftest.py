@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from karui.hw.manifest import CycleRange, Manifest, Predicted, StreamPort
+from karui.hw.emit.manifest import CycleRange, Manifest, Predicted, StreamPort
 from karui.sw.numerics import unsigned
 
 INVERTER = Path(__file__).parent / "fixtures" / "invert.v"

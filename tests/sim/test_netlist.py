@@ -10,8 +10,8 @@ from typing import Any
 import numpy.typing as npt
 import pytest
 
-from karui.hw.manifest import CycleRange
-from karui.hw.yosys import run_yosys
+from karui.hw.emit.manifest import CycleRange
+from karui.hw.emit.yosys import run_yosys
 from karui.sim.netlist import ecp5_models, write_netlist_design
 from karui.sim.regression import run_regression
 from karui.sim.stream_bench import run_stream_bench

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from karui.hw.manifest import CycleRange, Manifest, Predicted, StreamPort
+from karui.hw.emit.manifest import CycleRange, Manifest, Predicted, StreamPort
 from karui.sim.regression import run_regression
 from karui.sim.results import Mismatch, RegressionResult
 from karui.sim.simulate import SimulationError

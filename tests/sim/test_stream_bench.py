@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from karui.hw.manifest import CycleRange
+from karui.hw.emit.manifest import CycleRange
 from karui.sim.regression import run_regression
 from karui.sim.results import Mismatch
 from karui.sim.stream_bench import protocol_frames, run_stream_bench

@@ -6,8 +6,8 @@ from amaranth import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.skid_buffer import SkidBuffer
-from karui.hw.stream import lanes_of
+from karui.hw.streams.skid_buffer import SkidBuffer
+from karui.hw.streams.stream import lanes_of
 from karui.sim.results import BackPressure
 from karui.sim.stream_testbench import StreamError, run_stream
 from karui.sw.numerics import signed

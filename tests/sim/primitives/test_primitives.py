@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from karui.hw.yosys import run_yosys
+from karui.hw.emit.yosys import run_yosys
 from karui.sim.netlist import ecp5_models
 from karui.sim.simulate import simulate
 from karui.sim.verilator import Optimization, build_model

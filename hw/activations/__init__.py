@@ -1,0 +1,1 @@
+"""What sums become: thresholds and scalings."""

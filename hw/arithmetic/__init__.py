@@ -1,0 +1,1 @@
+"""Arithmetic in pipelines: population counts, dot products, adder trees."""

@@ -1,0 +1,1 @@
+"""Engines that run on sparse and Huffman-coded weights."""

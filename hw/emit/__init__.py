@@ -1,0 +1,1 @@
+"""The accelerator: engines joined, and written as Verilog with memory images and a manifest."""

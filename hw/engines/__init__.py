@@ -1,0 +1,1 @@
+"""Engines: an operation of the graph each, stream in, stream out."""

@@ -1,0 +1,1 @@
+"""Memories: ROMs and the sources of weights, FIFOs, line and replay buffers."""

@@ -1,0 +1,129 @@
+"""A queue that holds what one branch has and another has not yet: deep, so in block RAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from amaranth.hdl import Module, Shape, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from karui.hw.memory.memory_style import DISTRIBUTED_RAM_WORDS, Storage, ram_attributes, resolve
+from karui.hw.streams.counters import cycle, level
+from karui.hw.streams.stream import lanes_of
+from karui.hw.streams.timing import Cycles
+from karui.sw.numerics import NumberFormat
+
+LEAST_DEPTH = 3
+"""Words without which the queue would not pass one a cycle."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepFifoConfig:
+    """Parameters of a `DeepFifo`.
+
+    Parameters
+    ----------
+    element : NumberFormat
+        Format of the elements.
+    lanes : int
+        Elements a word.
+    depth : int
+        Words that it holds, 3 or more.
+    storage : {"block", "distributed", "auto"}
+        Memory of the words.
+
+    Raises
+    ------
+    ValueError
+        If the depth is less than 3.
+    """
+
+    element: NumberFormat
+    lanes: int
+    depth: int
+    storage: Storage = "auto"
+
+    def __post_init__(self) -> None:
+        if self.depth < LEAST_DEPTH:
+            raise ValueError(
+                f"a FIFO that passes a word a cycle needs a depth of {LEAST_DEPTH} or more, not {self.depth}"
+            )
+
+    @property
+    def stored_words(self) -> int:
+        """Words of the memory; one more is at the output."""
+        return self.depth - 1
+
+
+def leaves_memory(writes: Cycles, reads: Cycles) -> Cycles:
+    """The cycles in which words move from the memory to the output register, from their transfers in and out."""
+    before = np.concatenate(([np.iinfo(np.int64).min], reads[:-1]))
+    return np.maximum(writes + 1, before)
+
+
+def least_depth(writes: Cycles, reads: Cycles) -> int:
+    """Words that a FIFO must hold lest it refuse one.
+
+    Parameters
+    ----------
+    writes, reads : ndarray of int64
+        Cycles of the transfers of each word into the FIFO and out of it.
+    """
+    left = np.searchsorted(leaves_memory(writes, reads), writes, side="left")
+    waiting = np.arange(len(writes)) - left
+    return max(LEAST_DEPTH, int(waiting.max()) + 2)
+
+
+class DeepFifo(wiring.Component):
+    """A queue whose words lie in a memory, the next one at its registered output.
+
+    Latency 2 cycles, throughput a word a cycle. No combinational path joins its two sides.
+
+    Parameters
+    ----------
+    config : DeepFifoConfig
+
+    Members
+    -------
+    i : In(stream)
+        Words in.
+    o : Out(stream)
+        The same words, in order.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, config: DeepFifoConfig) -> None:
+        self.config = config
+        lanes = stream.Signature(lanes_of(config.element, config.lanes))
+        super().__init__({"i": In(lanes), "o": Out(lanes)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        words = self.config.stored_words
+        storage = resolve(self.config.storage, depth=words, limit=DISTRIBUTED_RAM_WORDS)
+        # A word is read in the cycle after it was written at the earliest: the ports never meet at an address.
+        m.submodules.words = held = memory.Memory(
+            shape=Shape(len(self.i.payload.as_value())), depth=words, init=[], attrs=ram_attributes(storage)
+        )
+        write, read = held.write_port(), held.read_port()
+        moves = Signal()
+        stored = level(m, "stored", words, up=write.en, down=moves)
+        m.d.comb += [
+            self.i.ready.eq(~stored.full),
+            write.en.eq(self.i.valid & self.i.ready),
+            write.addr.eq(cycle(m, "produce", words, step=write.en).number),
+            write.data.eq(self.i.payload),
+            moves.eq(~stored.empty & (~self.o.valid | self.o.ready)),
+            read.en.eq(moves),
+            read.addr.eq(cycle(m, "consume", words, step=moves).number),
+            self.o.payload.as_value().eq(read.data),
+        ]
+        with m.If(moves):
+            m.d.sync += self.o.valid.eq(1)
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        return m

@@ -1,0 +1,1 @@
+"""From a graph to engines: stages, cost, folding, transfers, FIFO depths."""

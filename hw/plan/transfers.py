@@ -1,0 +1,308 @@
+"""Which transfers of a component wait for which: one function a kind of component.
+
+A beat is transferred when it is there and its reader has room for it. So its cycle follows from others: the beats
+that the result is made of came in, results before it made room at the output, a row of the line buffer was released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import singledispatch
+
+import numpy as np
+from amaranth.hdl import unsigned
+
+from karui.hw.activations.double_rounding import DoubleRoundingConfig
+from karui.hw.activations.requantize import RequantizeConfig
+from karui.hw.activations.threshold import ThresholdConfig
+from karui.hw.compressed.sparse_matrix_vector import SparseMatrixVectorConfig
+from karui.hw.engines.add import LATENCY as ADD_LATENCY
+from karui.hw.engines.add import AddConfig
+from karui.hw.engines.arg_max import ArgMaxConfig
+from karui.hw.engines.bit_plane_engine import BitPlaneEngineConfig
+from karui.hw.engines.channel_shuffle import READ_LATENCY as SHUFFLE_LATENCY
+from karui.hw.engines.channel_shuffle import ChannelShuffleConfig
+from karui.hw.engines.concat import LATENCY as CONCAT_LATENCY
+from karui.hw.engines.concat import ConcatConfig
+from karui.hw.engines.constant_engine import ConstantEngineConfig
+from karui.hw.engines.depthwise_conv import ConstantDepthwiseConvConfig
+from karui.hw.engines.gather import READ_LATENCY as GATHER_LATENCY
+from karui.hw.engines.gather import GatherConfig
+from karui.hw.engines.pool_config import ADJOINING_LATENCY, PoolConfig
+from karui.hw.engines.sliding_window import READ_LATENCY, SlidingWindowConfig
+from karui.hw.engines.tap_window import TapWindowConfig
+from karui.hw.engines.walsh_hadamard import WalshHadamardConfig
+from karui.hw.memory.replay_buffer import REPLAY_DELAY, ReplayBufferConfig
+from karui.hw.memory.window_rows import WindowsConfig
+from karui.hw.plan.event_graph import EventGraph
+from karui.hw.streams.fork import ForkConfig
+from karui.hw.streams.stream import FIFO_LATENCY, ElasticOutputConfig
+from karui.hw.streams.width_converter import WidthConverterConfig
+
+
+@singledispatch
+def connect(config: object, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    """Let the transfers of a component wait for one another.
+
+    Parameters
+    ----------
+    config : StreamConfig
+        The component's parameters.
+    graph : EventGraph
+        Takes up the waits.
+    inputs, outputs : sequence of int
+        The events of the beats' transfers at each of the component's streams.
+    """
+    raise TypeError(f"which transfers of a {type(config).__name__} wait for which is not known")
+
+
+def _elastic(graph: EventGraph, begins: int, output: int, *, latency: int, period: int = 1) -> None:
+    """An `ElasticOutput`, behind a pipeline that begins a result at each of the events."""
+    places = ElasticOutputConfig(payload=unsigned(1), period=period, latency=latency).depth
+    graph.wait(output, begins, latency + FIFO_LATENCY)
+    graph.wait(begins, output, 1, lag=places)
+
+
+def _elastic_at(graph: EventGraph, steps: int, completing: np.ndarray, output: int, *, latency: int) -> None:
+    """An `ElasticOutput` of results that only some of the steps complete; those wait for a place."""
+    places = ElasticOutputConfig(payload=unsigned(1), period=1, latency=latency).depth
+    results = np.arange(len(completing))
+    graph.wait_at(output, results, steps, completing, latency + FIFO_LATENCY)
+    graph.wait_at(steps, completing, output, results - places, 1)
+
+
+def connect_skid_buffer(graph: EventGraph, beats: int, output: int) -> None:
+    """Let the beats out of a `SkidBuffer` wait for those into it, and for room."""
+    graph.wait(output, beats, 1)
+    graph.wait(beats, output, 1, lag=2)
+
+
+@connect.register
+def _(config: ForkConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    offered = graph.events(graph.size(inputs[0]))
+    graph.wait(offered, inputs[0], 1)
+    for output in outputs:
+        graph.wait(output, offered, 0)
+        graph.wait(offered, output, 1, lag=1)
+        graph.wait(inputs[0], output, 1, lag=2)
+
+
+@connect.register
+def _(config: AddConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    first, second = inputs
+    graph.wait(first, second, 0)
+    graph.wait(second, first, 0)
+    _elastic(graph, first, outputs[0], latency=ADD_LATENCY)
+
+
+@connect.register
+def _(config: ConcatConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    whole = graph.events(graph.size(outputs[0]))
+    beats = np.arange(graph.size(whole)).reshape(config.positions, -1)
+    for part, places in zip(inputs, np.split(beats, np.cumsum(config.pixel_beats)[:-1], axis=1), strict=True):
+        own, of_whole = np.arange(graph.size(part)), places.reshape(-1)
+        graph.wait_at(whole, of_whole, part, own, 0)
+        graph.wait_at(part, own, whole, of_whole, 0)
+    _elastic(graph, whole, outputs[0], latency=CONCAT_LATENCY)
+
+
+@connect.register(ThresholdConfig)
+@connect.register(RequantizeConfig)
+@connect.register(DoubleRoundingConfig)
+def _(
+    config: ThresholdConfig | RequantizeConfig | DoubleRoundingConfig,
+    graph: EventGraph,
+    inputs: Sequence[int],
+    outputs: Sequence[int],
+) -> None:
+    _elastic(graph, inputs[0], outputs[0], latency=config.latency)
+
+
+@connect.register
+def _(config: ArgMaxConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    places = ElasticOutputConfig(payload=unsigned(1), period=config.beats, latency=config.latency).depth
+    vectors = np.arange(graph.size(outputs[0]))
+    last = (vectors + 1) * config.beats - 1
+    graph.wait_at(outputs[0], vectors, inputs[0], last, config.latency + FIFO_LATENCY)
+    graph.wait_at(inputs[0], last, outputs[0], vectors - places, 1)
+
+
+@connect.register
+def _(config: ConstantEngineConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    engine = config.engine
+    runs = engine.rounds * engine.turns if isinstance(engine, BitPlaneEngineConfig) else 1
+    _replayed(graph, inputs[0], outputs[0], engine.replay, latency=engine.pipeline_latency, runs=runs)
+
+
+def _replayed(
+    graph: EventGraph, beats: int, output: int, replay: ReplayBufferConfig, *, latency: int, runs: int = 1
+) -> None:
+    """A `ReplayBuffer`, and a pipeline that makes each result of so many of its passes."""
+    words, results = replay.words, replay.passes // runs
+    count = graph.size(beats)
+    vectors = np.arange(count // words)
+    # Cycles of a result after its first pass.
+    rest = (runs - 1) * words
+    result_latency = rest + words - 1 + latency
+    places = ElasticOutputConfig(payload=unsigned(1), period=rest + words, latency=result_latency).depth
+    # The first pass takes the words as they come; results stop at most before they begin.
+    takes = graph.events(count)
+    graph.wait(takes, beats, REPLAY_DELAY)
+    begins = graph.events(graph.size(output), rest + words)
+    first, last_words = vectors * results, (vectors + 1) * words - 1
+    graph.wait_at(begins, first, takes, vectors * words, 0)
+    graph.wait_at(takes, vectors * words, begins, first, 0)
+    graph.wait(begins, output, 1, lag=places)
+    graph.wait(output, begins, result_latency + FIFO_LATENCY)
+    graph.wait_at(output, first, takes, last_words, rest + latency + FIFO_LATENCY)
+    if replay.passes == 1:
+        graph.wait(beats, takes, 1, lag=replay.capacity)
+        return
+    if results > 1:
+        graph.wait_at(begins, first + 1, takes, last_words, rest + 1)
+    else:
+        graph.wait_at(begins, first, takes, vectors * words - 1, rest + 1)
+    # A word's place is free when the last pass has taken it.
+    frees = graph.events(count)
+    if results > 1:
+        graph.wait_at(frees, vectors * words, begins, first + results - 1, rest)
+    else:
+        graph.wait_at(frees, vectors * words, takes, last_words, rest - words + 1)
+    graph.wait(beats, frees, 1, lag=replay.capacity)
+
+
+def _rows(config: WindowsConfig, graph: EventGraph, beats: int, steps: int) -> None:
+    """A line buffer: rows of windows wait for rows of the map, and these for places that rows of windows release."""
+    rows = np.arange(config.output_height)
+    needed = np.array([row.needed for row in config.window_rows])
+    released = np.array([row.released for row in config.window_rows])
+    last_needed = np.cumsum(released) - released + needed - 1
+    graph.wait_at(steps, rows * config.row_steps, beats, (last_needed + 1) * config.row_beats_in - 1, 1)
+    frames = 2 + config.buffer_rows // config.stored_rows
+    makes_room = config.makes_room(frames)[-config.stored_rows :] - (frames - 1) * config.output_height
+    stored = np.arange(config.stored_rows)
+    graph.wait_at(beats, stored * config.row_beats_in, steps, (makes_room + 1) * config.row_steps - 1, 1)
+
+
+@connect.register
+def _(config: SparseMatrixVectorConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    vectors, words, row_steps = np.arange(config.positions), config.input_fold, sum(config.steps)
+    passes = graph.events(config.positions, config.period)
+    rows = graph.events(config.positions * row_steps)
+    graph.wait_at(passes, vectors, inputs[0], (vectors + 1) * words - 1, 2)
+    before = config.pass_cycles + config.release_cycles + 1
+    graph.wait_at(inputs[0], vectors * words, passes, vectors - config.buffers, before)
+    # Sums have a place each in two halves of the memories.
+    graph.wait_at(rows, vectors * row_steps, passes, vectors, config.pass_cycles + config.completion_cycles + 1)
+    graph.wait_at(passes, vectors, rows, (vectors - 1) * row_steps - 1, 1)
+    beats = np.arange(graph.size(outputs[0]))
+    ends = np.add.outer(vectors * row_steps, np.cumsum(config.steps)).reshape(-1) - 1
+    begins = ends + 1 - np.tile(config.steps, config.positions)
+    latency = config.result_latency + max(config.steps) - 1
+    places = ElasticOutputConfig(payload=unsigned(1), period=1, latency=latency).depth
+    graph.wait_at(outputs[0], beats, rows, ends, config.result_latency + FIFO_LATENCY)
+    graph.wait_at(rows, begins, outputs[0], beats - places, 1)
+
+
+@connect.register
+def _(config: SlidingWindowConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    steps = graph.events(graph.size(outputs[0]))
+    _rows(config, graph, inputs[0], steps)
+    _elastic(graph, steps, outputs[0], latency=READ_LATENCY)
+
+
+def _taps(config: TapWindowConfig, graph: EventGraph, beats: int, output: int, *, latency: int) -> None:
+    """Steps through the columns of windows; every one of them waits for a place for the result that is next."""
+    count = config.output_height * config.row_steps
+    steps = graph.events(count)
+    _rows(config, graph, beats, steps)
+    words = np.add.outer(np.arange(config.output_height) * config.row_steps, config.completing_steps).reshape(-1)
+    completing = words[config.words_per_window - 1 :: config.words_per_window]
+    results = np.arange(len(completing))
+    graph.wait_at(output, results, steps, completing, latency + FIFO_LATENCY)
+    places = ElasticOutputConfig(payload=unsigned(1), period=1, latency=latency).depth
+    following = np.searchsorted(completing, np.arange(count))
+    graph.wait_at(steps, np.arange(count), output, following - places, 1)
+
+
+@connect.register
+def _(config: ConstantDepthwiseConvConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    _taps(config.engine.windows, graph, inputs[0], outputs[0], latency=config.engine.pipeline_latency)
+
+
+@connect.register
+def _(config: PoolConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    if not config.adjoins:
+        _taps(config.windows, graph, inputs[0], outputs[0], latency=config.overlapping_latency)
+        return
+    beats = np.arange(graph.size(inputs[0])).reshape(config.height, config.width, config.pixel_beats)
+    rows = np.arange(1, config.output_height + 1) * config.kernel[0] - 1
+    columns = np.arange(1, config.output_width + 1) * config.kernel[1] - 1
+    _elastic_at(graph, inputs[0], beats[rows][:, columns].reshape(-1), outputs[0], latency=ADJOINING_LATENCY)
+
+
+@connect.register
+def _(config: ChannelShuffleConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    if config.words == 1:
+        connect_skid_buffer(graph, inputs[0], outputs[0])
+        return
+    takes = graph.events(graph.size(outputs[0]))
+    first = np.arange(config.positions) * config.words
+    last = first + config.words - 1
+    graph.wait_at(takes, first, inputs[0], last, 1)
+    graph.wait_at(inputs[0], first, takes, last - 2 * config.words, 1)
+    _elastic(graph, takes, outputs[0], latency=SHUFFLE_LATENCY)
+
+
+@connect.register
+def _(config: GatherConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    takes = graph.events(graph.size(outputs[0]))
+    vectors = np.arange(config.positions)
+    graph.wait_at(takes, vectors * config.words_out, inputs[0], (vectors + 1) * config.words_in - 1, 1)
+    graph.wait_at(inputs[0], vectors * config.words_in, takes, (vectors - 1) * config.words_out - 1, 1)
+    _elastic(graph, takes, outputs[0], latency=GATHER_LATENCY)
+
+
+@connect.register
+def _(config: WalshHadamardConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    count = graph.size(inputs[0])
+    steps = graph.events(count)
+    beats = np.arange(count).reshape(-1, config.beats)
+    # The first result leaves in the step that the last beat makes; the others have one each that needs no beat.
+    graph.wait_at(steps, beats[:, 0], inputs[0], beats[:, -1], 0)
+    graph.wait_at(inputs[0], beats[:, -1], steps, beats[:, 0], 0)
+    early = beats[:, :-1].reshape(-1)
+    graph.wait_at(inputs[0], early, steps, early - config.beats + 1, 0)
+    _elastic(graph, steps, outputs[0], latency=config.latency)
+
+
+@connect.register
+def _(config: WidthConverterConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    beats, words = np.arange(graph.size(inputs[0])), np.arange(graph.size(outputs[0]))
+    if not config.is_multiple:
+        aligned = graph.events(len(beats))
+        leaves = graph.events(len(words))
+        graph.wait(aligned, inputs[0], 1)
+        graph.wait(inputs[0], aligned, 0, lag=1)
+        completing = ((words + 1) * config.lanes_out - 1) // config.lanes_in
+        graph.wait_at(leaves, words, aligned, completing, 1)
+        # What is left of the beats before is at most a part of a word, but for the one that leaves meanwhile.
+        graph.wait_at(aligned, beats, leaves, beats * config.lanes_in // config.lanes_out - 1, 0)
+        connect_skid_buffer(graph, leaves, outputs[0])
+        return
+    if config.lanes_out > config.lanes_in:
+        pieces = config.lanes_out // config.lanes_in
+        shifts = graph.events(len(beats))
+        last = (words + 1) * pieces - 1
+        graph.wait(shifts, inputs[0], 1)
+        graph.wait(inputs[0], shifts, 0, lag=1)
+        graph.wait_at(outputs[0], words, shifts, last, config.widening_latency - 1)
+        graph.wait_at(shifts, last, outputs[0], words - 1, 1)
+        return
+    pieces = config.lanes_in // config.lanes_out
+    loads = graph.events(len(beats), pieces)
+    first = beats * pieces
+    graph.wait(loads, inputs[0], 1)
+    graph.wait(inputs[0], loads, 1, lag=1)
+    graph.wait_at(outputs[0], first, loads, beats, 1)
+    graph.wait_at(loads, beats, outputs[0], first - 1, 0)

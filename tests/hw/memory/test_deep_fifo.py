@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from karui.hw.memory.deep_fifo import DeepFifo, DeepFifoConfig, least_depth
+from karui.sim.results import BackPressure
+from karui.sim.stream_testbench import run_stream
+from karui.sw.numerics import signed, unsigned
+
+
+@pytest.mark.parametrize("depth", [3, 4, 16, 17, 40])
+@pytest.mark.parametrize("source", BackPressure)
+@pytest.mark.parametrize("sink", BackPressure)
+def test_keeps_order(depth: int, source: BackPressure, sink: BackPressure) -> None:
+    config = DeepFifoConfig(element=signed(9), lanes=3, depth=depth)
+    beats = np.random.default_rng(depth).integers(-256, 256, (200, 3))
+    run = run_stream(DeepFifo(config), beats, beats_out=200, source=source, sink=sink, seed=depth)
+    assert run.words.tolist() == beats.tolist()
+
+
+@pytest.mark.parametrize("source", [BackPressure.RANDOM, BackPressure.BURSTY])
+@pytest.mark.parametrize("sink", [BackPressure.RANDOM, BackPressure.BURSTY])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_least_depth_refuses_no_word_and_one_less_does(source: BackPressure, sink: BackPressure, seed: int) -> None:
+    beats = np.arange(150)[:, None] % 256
+
+    def play(depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        config = DeepFifoConfig(element=unsigned(8), lanes=1, depth=depth)
+        run = run_stream(DeepFifo(config), beats, beats_out=150, source=source, sink=sink, seed=seed)
+        return run.arrivals, run.accepted, run.taken
+
+    arrivals, accepted, taken = play(150)
+    depth = least_depth(accepted, taken)
+    assert 3 < depth < 150
+    assert play(depth)[1].tolist() == accepted.tolist()
+    assert play(depth - 1)[1].tolist() != accepted.tolist()
+    assert (accepted >= arrivals).all()
+
+
+def test_refuses_a_depth_that_is_slow() -> None:
+    with pytest.raises(ValueError, match="depth of 3 or more, not 2"):
+        DeepFifoConfig(element=unsigned(8), lanes=1, depth=2)
