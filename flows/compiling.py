@@ -78,7 +78,7 @@ def run_compile(
         input_format=format_for_range(0, dataset.pixel_maximum),
         classes=dataset.classes,
     )
-    if recipe.compress is not None:
+    if recipe.compress is not None or recipe.share is not None:
         stored = with_compressed_storage(lowered.graph)
         lowered = replace(lowered, graph=with_storage_that_pays(stored, rate_of(settings).fold(stored)))
     images = dataset.test_images

@@ -5,13 +5,16 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from karui.flows.device_fill import DeviceFill
 from karui.flows.synthesize.targets import find_device
-from karui.sw.compress.config import CompressConfig
+from karui.sw.compress.config import CompressConfig, SignSharingConfig
 from karui.sw.compress.recipe import load_compress_config
 from karui.sw.configuration import ConfigurationError, from_mapping, nearest
 from karui.sw.decompose.config import DecomposeConfig
+from karui.sw.models.bnn import BinaryCNNConfig, BinaryMLPConfig
+from karui.sw.models.build import family_of
 from karui.sw.train.recipe import TrainingRecipe, load_training_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -90,6 +93,8 @@ class Recipe:
         Section [hardware].
     compress : CompressConfig or None
         Section [compress], of recipes that end with a compressed network.
+    share : SignSharingConfig or None
+        Section [share], of binary networks whose rows are composed of few vectors.
     decompose : DecomposeConfig or None
         Section [decompose], of recipes that end with a network of binary bases.
     weights : Path or None
@@ -102,6 +107,7 @@ class Recipe:
     training: TrainingRecipe
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     compress: CompressConfig | None = None
+    share: SignSharingConfig | None = None
     decompose: DecomposeConfig | None = None
     weights: Path | None = None
     checkpoint: Path | None = None
@@ -117,7 +123,7 @@ class Recipe:
         return self.compress is not None or self.decompose is not None
 
 
-_SECTIONS = ["description", "data", "model", "train", "compress", "decompose", "hardware"]
+_SECTIONS = ["description", "data", "model", "train", "compress", "share", "decompose", "hardware"]
 
 
 def recipe_names() -> list[str]:
@@ -162,6 +168,7 @@ def load_recipe(path: Path) -> Recipe:
         if "decompose" in content
         else None
     )
+    share = _share(path, content, training)
     weights = _given_weights(path, training, compress, decompose)
     checkpoint = path.with_suffix(".npz" if compress is None and decompose is None else PACKED_SUFFIX)
     return Recipe(
@@ -169,10 +176,23 @@ def load_recipe(path: Path) -> Recipe:
         training=training,
         hardware=from_mapping(HardwareConfig, content.get("hardware", {}), f"{path.name} [hardware]"),
         compress=compress,
+        share=share,
         decompose=decompose,
         weights=weights,
         checkpoint=checkpoint if checkpoint.is_file() else None,
     )
+
+
+def _share(path: Path, content: dict[str, Any], training: TrainingRecipe) -> SignSharingConfig | None:
+    """Section [share], for the families whose weights are signs alone."""
+    if "share" not in content:
+        return None
+    if not isinstance(training.model, BinaryMLPConfig | BinaryCNNConfig):
+        raise ConfigurationError(
+            f"{path.name} [share]: family must be binary-mlp or binary-cnn, not {family_of(training.model)!r}; "
+            "networks of integers are shared by [compress]"
+        )
+    return from_mapping(SignSharingConfig, content["share"], f"{path.name} [share]")
 
 
 def _given_weights(

@@ -22,6 +22,7 @@ from karui.sw.coding.container import read_container
 from karui.sw.compress.config import CompressConfig
 from karui.sw.compress.packed_network import read_network
 from karui.sw.compress.run import compress_recipe
+from karui.sw.compress.share_signs import share_trained
 from karui.sw.compress.structure import weight_layers
 from karui.sw.decompose.config import DecomposeConfig
 from karui.sw.decompose.decomposed_file import is_decomposed, read_decomposed
@@ -130,6 +131,14 @@ def _train(
         on_teacher_epoch=reporter("teacher"),
         on_pretrain_epoch=reporter("float phase"),
     )
+    if recipe.share is not None:
+        trained = share_trained(
+            trained,
+            recipe.share,
+            data_dir=data_dir,
+            state_dir=state,
+            on_epoch=reporter("share", recipe.training.train.epochs),
+        )
     save_trained(target, trained)
     return load_checkpoint(target).metadata
 

@@ -143,6 +143,29 @@ class ShareConfig(PhaseConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignSharingConfig(PhaseConfig):
+    """Section [share] of a recipe: rows of binary weights are composed of few vectors, and training goes on with them.
+
+    Parameters
+    ----------
+    vector
+        Weights along a row that form a vector.
+    codes
+        Vectors of each layer's code book: one number for all layers, or one a layer. The last layer has none.
+    """
+
+    vector: int
+    codes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.vector not in (4, 8, 16):
+            raise ValueError(f"vector must be 4, 8 or 16 weights, not {self.vector}")
+        if not self.codes or not all(size in BOOK_SIZES for size in self.codes):
+            raise ValueError(f"codes must be 1 to 256 vectors a layer, not {list(self.codes)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TeacherConfig:
     """Share of the dense network's soft targets in the loss of every phase behind it (Hinton et al. 2015).
 

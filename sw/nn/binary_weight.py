@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from karui.sw.nn.straight_through import sampled_sign_identity, sign_identity
+from karui.sw.nn.straight_through import nearest_vector_identity, sampled_sign_identity, sign_identity
 
 
 class BinaryWeightLayer(nn.Module):
@@ -24,17 +24,23 @@ class BinaryWeightLayer(nn.Module):
     real_valued
         Set by `use_real_valued_weights`: the forward pass uses the latent weights as they are. Such a layer is not
         binary and is never lowered.
+    code_book
+        Vectors of -1 and +1 (k, d) that the rows of binary weights are composed of, each the nearest to as many latent
+        weights; None where every weight is the sign of its own.
     """
+
+    code_book: Tensor | None
 
     def __init__(self, shape: tuple[int, ...], *, stochastic: bool) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shape).uniform_(-1, 1))
         self.stochastic = stochastic
         self.real_valued = False
+        self.register_buffer("code_book", None)
 
     def binary_weight(self) -> Tensor:
         """Return the weights of the deployed network, exactly +1 or -1, without gradient."""
-        return sign_identity(self.weight.detach())
+        return self._binarized(self.weight.detach())
 
     def forward_weight(self) -> Tensor:
         """Return the weights that this forward pass multiplies by, with their straight-through gradient."""
@@ -42,7 +48,12 @@ class BinaryWeightLayer(nn.Module):
             return self.weight
         if self.stochastic and self.training:
             return sampled_sign_identity(self.weight)
-        return sign_identity(self.weight)
+        return self._binarized(self.weight)
+
+    def _binarized(self, latent: Tensor) -> Tensor:
+        if self.code_book is not None:
+            return nearest_vector_identity(latent, self.code_book)
+        return sign_identity(latent)
 
 
 def binary_layers(model: nn.Module) -> list[BinaryWeightLayer]:

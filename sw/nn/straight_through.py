@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.nn import functional
 
 # The kernel behind hard tanh's gradient excludes its bounds; the first float32 above 1 includes 1.
 _ABOVE_ONE = 1 + 2**-23
@@ -42,6 +43,19 @@ class _SignHardTanh(Function):
         return torch.ops.aten.hardtanh_backward(grad_outputs[0], real, -_ABOVE_ONE, _ABOVE_ONE)
 
 
+class _NearestVectorIdentity(Function):
+    @staticmethod
+    def forward(ctx: Any, real: Tensor, code_book: Tensor) -> Tensor:
+        rows = real.movedim(1, -1)
+        # Vectors of signs are all of one length: the nearest has the largest product.
+        nearest = (rows.reshape(-1, code_book.shape[1]) @ code_book.T).argmax(dim=1)
+        return functional.embedding(nearest, code_book).view(rows.shape).movedim(-1, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        return grad_outputs[0], None
+
+
 class _RoundIdentity(Function):
     @staticmethod
     def forward(ctx: Any, real: Tensor) -> Tensor:
@@ -77,6 +91,19 @@ def sign_hard_tanh(real: Tensor) -> Tensor:
     return _apply(_SignHardTanh, real)
 
 
+def nearest_vector_identity(real: Tensor, code_book: Tensor) -> Tensor:
+    """Replace neighbouring weights by the nearest vector of a code book of signs; the gradient passes unchanged.
+
+    Parameters
+    ----------
+    real
+        Weights (outputs, inputs, ...); neighbours along the inputs form the vectors.
+    code_book
+        -1 and +1, (k, d); d divides the inputs.
+    """
+    return _apply(_NearestVectorIdentity, real, code_book)
+
+
 def round_identity(real: Tensor) -> Tensor:
     """Round to the nearest integer, ties to even; the gradient passes unchanged (Bengio et al. 2013)."""
     return _apply(_RoundIdentity, real)
@@ -87,6 +114,6 @@ def _signs(positive: Tensor, dtype: torch.dtype) -> Tensor:
     return positive.to(dtype).mul_(2).sub_(1)
 
 
-def _apply(function: type[Function], real: Tensor) -> Tensor:
-    quantized: Tensor = function.apply(real)  # type: ignore[no-untyped-call]
+def _apply(function: type[Function], *operands: Tensor) -> Tensor:
+    quantized: Tensor = function.apply(*operands)  # type: ignore[no-untyped-call]
     return quantized

@@ -1,7 +1,8 @@
 """Training of a recipe from its seed to the network that ships."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,10 @@ class TrainedRecipe:
         ``real_weights``.
     real_valued
         The real-valued twin of a network trained with stochastic weights.
+    teacher
+        What it was distilled from.
+    further
+        JSON values on phases behind the training, for the checkpoint.
     """
 
     recipe: TrainingRecipe
@@ -49,6 +54,8 @@ class TrainedRecipe:
     provenance: str
     accuracies: dict[str, float]
     real_valued: nn.Sequential | None = None
+    teacher: nn.Module | None = None
+    further: dict[str, Any] = field(default_factory=dict)
 
 
 def train_recipe(
@@ -101,7 +108,9 @@ def train_recipe(
         if isinstance(trainable, BinaryConnectConfig):
             return _finish_binary_connect(recipe, model, trainable, dataset, images)
         accuracies = {"model": held_out_accuracy(model, dataset)}
-        return TrainedRecipe(recipe=recipe, model=model, provenance=dataset.provenance, accuracies=accuracies)
+        return TrainedRecipe(
+            recipe=recipe, model=model, provenance=dataset.provenance, accuracies=accuracies, teacher=teacher
+        )
 
 
 def save_trained(path: Path, trained: TrainedRecipe) -> None:
@@ -111,6 +120,7 @@ def save_trained(path: Path, trained: TrainedRecipe) -> None:
         "data": trained.provenance,
         "accuracies": trained.accuracies,
         "train": asdict(trained.recipe.train),
+        **trained.further,
         "torch": torch.__version__,
     }
     save_checkpoint(path, trained.model, trained.recipe.model, metadata, real_valued=trained.real_valued)

@@ -11,7 +11,7 @@ from karui.sw.nn.binary_conv import BinaryConv2d
 from karui.sw.nn.binary_linear import BinaryLinear
 from karui.sw.nn.binary_weight import BinaryWeightLayer, clamp_latent_weights, use_real_valued_weights
 from karui.sw.nn.logit_scale import LogitScale
-from karui.sw.nn.straight_through import sign_hard_tanh
+from karui.sw.nn.straight_through import nearest_vector_identity, sign_hard_tanh
 
 
 def integer_convolution(
@@ -100,6 +100,29 @@ def test_sampled_gradient_passes_straight_through() -> None:
     layer = BinaryLinear(3, 2, stochastic=True)
     inputs, upstream = torch.randn(7, 3), torch.randn(7, 2)
     layer(inputs).backward(upstream)
+    assert layer.weight.grad is not None
+    torch.testing.assert_close(layer.weight.grad, upstream.T @ inputs)
+
+
+@pytest.mark.parametrize("shape", [(6, 12), (5, 8, 3, 3)])
+def test_vectors_of_a_code_book_are_the_nearest(shape: tuple[int, ...]) -> None:
+    """Along the inputs, of every output and tap; by squared distances in float64."""
+    torch.manual_seed(5)
+    book, latent = torch.randn(7, 4).sign(), torch.randn(shape)
+    rows = latent.movedim(1, -1).reshape(-1, 1, 4).double()
+    nearest = (rows - book).square().sum(-1).argmin(1)
+    expected = book[nearest].view(latent.movedim(1, -1).shape).movedim(-1, 1)
+    assert torch.equal(nearest_vector_identity(latent, book), expected)
+
+
+def test_gradient_passes_straight_through_a_code_book() -> None:
+    torch.manual_seed(6)
+    layer = BinaryLinear(8, 4)
+    layer.code_book = torch.randn(3, 4).sign()
+    inputs, upstream = torch.randn(5, 8), torch.randn(5, 4)
+    output = layer(inputs)
+    output.backward(upstream)
+    assert torch.equal(output, inputs @ layer.binary_weight().T)
     assert layer.weight.grad is not None
     torch.testing.assert_close(layer.weight.grad, upstream.T @ inputs)
 
