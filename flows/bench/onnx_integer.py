@@ -9,7 +9,7 @@ import numpy as np
 from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, equal
 from karui.flows.bench.onnx_cases import batched, integer_cases, tensor_of, with_constants, words_of
 from karui.flows.bench.regression import play_at_interval
-from karui.hw.plan.components import UnsupportedNode
+from karui.hw.plan.stages import UnsupportedNode
 from karui.sw.golden import evaluate
 from karui.sw.ir import GraphError
 from karui.sw.lower.from_qonnx import import_onnx

@@ -30,12 +30,8 @@ from karui.hw.memory.weight_rom import WeightRomConfig
 from karui.hw.plan.bit_plane_stage import bit_plane_engine
 from karui.hw.plan.estimate import Fold
 from karui.hw.plan.sparse_stage import is_sparse, sparse_engine
-from karui.hw.plan.stages import Stage
+from karui.hw.plan.stages import Stage, UnsupportedNode
 from karui.sw import ir
-
-
-class UnsupportedNode(ValueError):
-    """A node that is legal in the graph but has no engine."""
 
 
 class StreamConfig(Protocol):

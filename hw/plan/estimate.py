@@ -24,7 +24,7 @@ from karui.hw.memory.shared_weights import BOOK_WORDS, SharedWeightsConfig
 from karui.hw.plan.activation_cost import activation_lane, cyclic_rom_cost
 from karui.hw.plan.bit_plane_stage import bit_plane_cost, bit_plane_engine
 from karui.hw.plan.sparse_stage import is_sparse, sparse_engine
-from karui.hw.plan.stages import Stage
+from karui.hw.plan.stages import Stage, UnsupportedNode
 from karui.sw.ir import (
     Add,
     ArgMax,
@@ -96,14 +96,20 @@ def weights_of(stage: Stage) -> Constant:
 
 @singledispatch
 def cycles(op: Op, stage: Stage, fold: Fold) -> int:
-    """Cycles that a frame occupies a stage."""
-    raise TypeError(f"{type(op).__name__} has no engine")
+    """Cycles that a frame occupies a stage.
+
+    Raises
+    ------
+    UnsupportedNode
+        If the operation has no engine.
+    """
+    raise UnsupportedNode(f"node {stage.name}: {type(op).__name__} has no engine")
 
 
 @singledispatch
 def cost(op: Op, stage: Stage, fold: Fold) -> Resources:
-    """Cells of a stage."""
-    raise TypeError(f"{type(op).__name__} has no engine")
+    """Cells of a stage; refuses as `cycles` does."""
+    raise UnsupportedNode(f"node {stage.name}: {type(op).__name__} has no engine")
 
 
 @cycles.register

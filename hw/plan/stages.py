@@ -22,6 +22,10 @@ from karui.sw.ir import (
 )
 
 
+class UnsupportedNode(ValueError):
+    """A node that is legal in the graph but has no engine."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
     """One engine and the nodes that it computes.

@@ -23,6 +23,7 @@ from karui.sw.ir import (
     Gather,
     MatrixVector,
     MaxPool,
+    MaxUnpool,
     Op,
     Requantize,
     SlidingWindow,
@@ -134,6 +135,18 @@ def _(op: MaxPool, *operands: Tensor) -> Tensor:
 
 
 @compute.register
+def _(op: MaxUnpool, *operands: Tensor) -> Tensor:
+    elements, maps = operands
+    frames, height, width, channels = elements.shape
+    rows, columns = op.kernel
+    # (n, h, ky, w, kx, c) becomes (n, h, w, c, ky * kx), and in the end back.
+    windows = maps.reshape(frames, height, rows, width, columns, channels).permute(0, 1, 3, 5, 2, 4).flatten(4)
+    unpooled = torch.zeros_like(windows).scatter_(4, _first_largest(windows), elements.unsqueeze(4))
+    unpooled = unpooled.reshape(frames, height, width, channels, rows, columns).permute(0, 1, 4, 2, 5, 3)
+    return unpooled.reshape(frames, height * rows, width * columns, channels)
+
+
+@compute.register
 def _(op: SumPool, *operands: Tensor) -> Tensor:
     return _windows(op, operands[0], 0).sum(dim=(4, 5))
 
@@ -174,16 +187,20 @@ def _(op: Gather, *operands: Tensor) -> Tensor:
 
 @compute.register
 def _(op: ArgMax, *operands: Tensor) -> Tensor:
-    (vectors,) = operands
-    # torch.argmax does not promise which of equal elements it names; the largest key does: ties go to the lowest index.
-    count = vectors.shape[-1]
-    keys = vectors * count + torch.arange(count - 1, -1, -1, device=vectors.device)
-    return keys.argmax(dim=-1, keepdim=True)
+    return _first_largest(operands[0])
 
 
 @compute.register
 def _(op: Flatten, *operands: Tensor) -> Tensor:
     return operands[0].flatten(start_dim=1)
+
+
+def _first_largest(vectors: Tensor) -> Tensor:
+    """Index of the largest element of the last axis, of equal ones the lowest; the axis stays, with one element."""
+    # torch.argmax does not promise which of equal elements it names; of the keys no two are equal.
+    count = vectors.shape[-1]
+    keys = vectors * count + torch.arange(count - 1, -1, -1, device=vectors.device)
+    return keys.argmax(dim=-1, keepdim=True)
 
 
 def _product(vectors: Tensor, weights: Tensor, groups: int) -> Tensor:

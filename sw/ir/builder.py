@@ -24,6 +24,7 @@ from karui.sw.ir.ops import (
     Gather,
     MatrixVector,
     MaxPool,
+    MaxUnpool,
     Op,
     Requantize,
     SlidingWindow,
@@ -225,6 +226,10 @@ class GraphBuilder:
     ) -> str:
         """Add a `MaxPool`; the stride is the kernel unless given."""
         return self.node(name, MaxPool(kernel=kernel, stride=stride or kernel, padding=padding), edge)
+
+    def max_unpool(self, name: str, edge: str, places: str, kernel: tuple[int, int]) -> str:
+        """Add a `MaxUnpool` of elements to the places of the maxima of another map."""
+        return self.node(name, MaxUnpool(kernel=kernel), edge, places)
 
     def sum_pool(
         self,

@@ -18,6 +18,7 @@ from karui.sw.ir.ops import (
     Gather,
     MatrixVector,
     MaxPool,
+    MaxUnpool,
     Op,
     Requantize,
     SlidingWindow,
@@ -142,6 +143,23 @@ def _(op: MaxPool, *operands: Tensor) -> Tensor:
     (feature_map,) = _operands(op, operands, 1)
     rows, columns = _windows(op, feature_map)
     return Tensor(shape=(rows, columns, feature_map.shape[-1]), number_format=feature_map.number_format)
+
+
+@infer.register
+def _(op: MaxUnpool, *operands: Tensor) -> Tensor:
+    elements, places = _operands(op, operands, 2)
+    _check_not_bipolar(op, elements.number_format.is_bipolar)
+    if len(elements.shape) != 3 or len(places.shape) != 3:
+        raise GraphError(
+            f"MaxUnpool takes feature maps (height, width, channels), not shapes {elements.shape} and {places.shape}"
+        )
+    height, width, channels = elements.shape
+    if places.shape != (height * op.kernel[0], width * op.kernel[1], channels):
+        raise GraphError(
+            f"elements of shape {elements.shape} have no places in windows of {op.kernel[0]}x{op.kernel[1]} of a map "
+            f"of shape {places.shape}"
+        )
+    return Tensor(shape=places.shape, number_format=elements.number_format)
 
 
 @infer.register

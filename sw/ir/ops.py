@@ -215,6 +215,25 @@ class MaxPool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaxUnpool:
+    """Put each element where a max pool found its maximum, zeros elsewhere: (H / KH, W / KW, C) to (H, W, C).
+
+    The place is that of the largest element in the window of a second map, of equal ones the first in order (ky, kx):
+    what a max pool of that map keeps. Operands: the elements, unsigned or signed; the map (H, W, C), of any format.
+
+    Parameters
+    ----------
+    kernel : (int, int)
+        Vertical, horizontal; windows lie side by side.
+    """
+
+    kernel: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        _check_window(self.kernel, self.kernel)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SumPool:
     """Sum over windows of a feature map: (H, W, C) to (OH, OW, C), in the narrowest format of the exact range.
 
@@ -360,6 +379,7 @@ Op = (
     | Requantize
     | DoubleRounding
     | MaxPool
+    | MaxUnpool
     | SumPool
     | Add
     | Concat
@@ -379,6 +399,7 @@ OPS: tuple[type[Op], ...] = (
     Requantize,
     DoubleRounding,
     MaxPool,
+    MaxUnpool,
     SumPool,
     Add,
     Concat,

@@ -17,6 +17,7 @@ from karui.sw.ir.ops import (
     DoubleRounding,
     Gather,
     MatrixVector,
+    MaxUnpool,
     Op,
     Requantize,
     Threshold,
@@ -130,6 +131,7 @@ def _(op: Gather, node: Node, graph: Graph) -> None:
 
 @_check.register(Add)
 @_check.register(Concat)
+@_check.register(MaxUnpool)
 @_check.register(WalshHadamard)
 def _(op: Op, node: Node, graph: Graph) -> None:
     _check_activations(op, node.inputs, graph)

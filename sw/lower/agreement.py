@@ -26,8 +26,8 @@ class Agreement:
         Images compared.
     mismatches : int
         Images on which any output of the network differs from the graph's, in a single bit of the float.
-    model_classes, golden_classes : ndarray of int64, shape (images,)
-        Arg max of the network's outputs; class of the graph.
+    model_classes, golden_classes : ndarray of int64, shape (images,) or (images, height, width)
+        Arg max of the network's outputs; class of the graph. One a pixel where the outputs are maps.
     """
 
     images: int
@@ -62,18 +62,23 @@ def compare_with_golden(
     model.eval()
     if lowered.float_type == torch.float64:
         model = copy.deepcopy(model).double()
-    model_classes, golden_classes = (np.empty(len(images), dtype=np.int64) for _ in range(2))
+    score_shape = lowered.graph.tensors[lowered.scores].shape
+    model_classes, golden_classes = (np.empty((len(images), *score_shape[:-1]), dtype=np.int64) for _ in range(2))
     mismatches = 0
     for start in range(0, len(images), chunk):
         part = images[start : start + chunk]
         stop = start + len(part)
         with torch.no_grad():
-            outputs = model(torch.tensor(part, dtype=lowered.float_type))
+            # Channels last, as the graph has them.
+            outputs = model(torch.tensor(part, dtype=lowered.float_type)).movedim(1, -1)
         edges = trace(lowered.graph, to_graph_layout(part))
         scores = torch.from_numpy(edges[lowered.scores]).to(lowered.float_type)
-        mismatches += int((outputs != lowered.scale * scores).any(dim=1).sum())
-        model_classes[start:stop] = outputs.argmax(dim=1).numpy()
-        golden_classes[start:stop] = edges[lowered.graph.output_name][:, 0]
+        mismatches += int((outputs != lowered.scale * scores).flatten(1).any(dim=1).sum())
+        model_classes[start:stop] = outputs.argmax(dim=-1).numpy()
+        is_map = lowered.scores == lowered.graph.output_name
+        golden_classes[start:stop] = (
+            edges[lowered.scores].argmax(axis=-1) if is_map else edges[lowered.graph.output_name][:, 0]
+        )
         if progress is not None:
             progress(stop)
     return Agreement(

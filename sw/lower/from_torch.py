@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
 from karui.sw.ir import Graph
 from karui.sw.lower.absorb_channel_shuffle import absorb_channel_shuffle
@@ -18,15 +19,20 @@ from karui.sw.lower.fuse_requantize import fuse_requantize
 from karui.sw.lower.joins import lower_add, lower_concat
 from karui.sw.lower.layers import finish, lower_layer
 from karui.sw.lower.narrow_weights import narrow_weights
+from karui.sw.lower.pools import lower_max_unpool, lower_pool_with_places
 from karui.sw.lower.quantize_early import quantize_early
 from karui.sw.lower.requantize_from_ladder import ladders, requantize_from_ladder
 from karui.sw.lower.unsupported import UnsupportedLayer
-from karui.sw.lower.values import Lowering, Scores, Value
+from karui.sw.lower.values import Lowering, Places, Pooled, Scores, Value
 from karui.sw.numerics import NumberFormat, unsigned
 
+_RELUS = (torch.relu, functional.relu, "relu")
 _FLATTENS = (torch.flatten, Tensor.flatten)
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 _CONCATENATIONS = (torch.cat, torch.concat)
+
+# What a node of the traced network is.
+_Values = dict[fx.Node, Value | Scores | Pooled | Places]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,9 +42,9 @@ class Lowered:
     Parameters
     ----------
     graph : Graph
-        From integer pixels (H, W, C) to the class.
+        From integer pixels (H, W, C) to the class; of a network whose output is a map, to the scores of each pixel.
     scores : str
-        Edge of the integers whose arg max the class is.
+        Edge of the integers whose arg max the class is, along the channels.
     scale : Tensor
         Scalar of `float_type`: the network's outputs are ``scale * scores``, exactly.
     float_type : torch.dtype
@@ -121,7 +127,7 @@ def _lower(
     traced = _Tracer().trace(model)
     lowering = Lowering(name=name, float_type=float_type)
     modules = dict(model.named_modules())
-    values: dict[fx.Node, Value | Scores] = {}
+    values: _Values = {}
     result: Value | Scores | None = None
     with torch.no_grad(), _one_thread():
         for node in traced.nodes:
@@ -131,13 +137,14 @@ def _lower(
                         raise UnsupportedLayer("a network of more than one input", node.name)
                     values[node] = lowering.input(input_shape, input_format)
                 case "call_module":
-                    layer = modules[str(node.target)]
-                    values[node] = lower_layer(
-                        layer, lowering, str(node.target), *_operands(node, node.args, values, 1)
-                    )
+                    values[node] = _lower_module(modules[str(node.target)], lowering, node, values)
                 case "call_function" | "call_method" if _is_flatten(node):
                     operand = _operands(node, node.args[:1], values, 1)
                     values[node] = lower_layer(nn.Flatten(), lowering, "flatten", *operand)
+                case "call_function" | "call_method" if node.target in _RELUS:
+                    values[node] = lower_layer(nn.ReLU(), lowering, "relu", *_operands(node, node.args, values, 1))
+                case "call_function" if (part := _part_of_pool(node, values)) is not None:
+                    values[node] = part
                 case "call_function" if node.target in _ADDITIONS and not node.kwargs:
                     values[node] = lower_add(lowering, "add", _operands(node, node.args, values, 2))
                 case "call_function" if node.target in _CONCATENATIONS and _axis(node) == 1:
@@ -170,6 +177,29 @@ class _Tracer(fx.Tracer):
         return known and not isinstance(m, nn.Sequential)
 
 
+def _lower_module(layer: nn.Module, lowering: Lowering, node: fx.Node, values: _Values) -> Value | Scores | Pooled:
+    """A layer of the network; pools and unpooling speak to each other of places, all else takes one tensor."""
+    name = str(node.target)
+    if isinstance(layer, nn.MaxUnpool2d):
+        places = values.get(node.args[1]) if len(node.args) == 2 and isinstance(node.args[1], fx.Node) else None
+        if not isinstance(places, Places) or node.kwargs:
+            raise UnsupportedLayer("layer MaxUnpool2d on something other than a tensor and a MaxPool2d's indices", name)
+        (value,) = _operands(node, node.args[:1], values, 1)
+        return lower_max_unpool(layer, lowering, name, value, places)
+    (value,) = _operands(node, node.args, values, 1)
+    if isinstance(layer, nn.MaxPool2d) and layer.return_indices:
+        return lower_pool_with_places(layer, lowering, name, value)
+    return lower_layer(layer, lowering, name, value)
+
+
+def _part_of_pool(node: fx.Node, values: _Values) -> Value | Places | None:
+    """What an index picks of the two results of a max pool."""
+    pooled = values.get(node.args[0]) if node.args and isinstance(node.args[0], fx.Node) else None
+    if node.target is not operator.getitem or not isinstance(pooled, Pooled):
+        return None
+    return pooled.value if node.args[1] == 0 else pooled.places
+
+
 def _is_flatten(node: fx.Node) -> bool:
     target: Any = node.target
     start = node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0)
@@ -181,12 +211,10 @@ def _axis(node: fx.Node) -> Any:
     return node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
 
 
-def _operands(
-    node: fx.Node, arguments: Any, values: dict[fx.Node, Value | Scores], count: int | None = None
-) -> list[Value | Scores]:
-    if not all(isinstance(argument, fx.Node) and argument in values for argument in arguments) or (
-        count is not None and len(arguments) != count
-    ):
+def _operands(node: fx.Node, arguments: Any, values: _Values, count: int | None = None) -> list[Value | Scores]:
+    known = [values.get(argument) for argument in arguments if isinstance(argument, fx.Node)]
+    found = [value for value in known if isinstance(value, Value | Scores)]
+    if len(found) != len(arguments) or count not in (None, len(found)):
         wanted = "a list of tensors" if count is None else "one tensor" if count == 1 else f"{count} tensors"
         raise UnsupportedLayer(f"operation {node.target} on something other than {wanted}", node.name)
-    return [values[argument] for argument in arguments]
+    return found

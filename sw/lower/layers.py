@@ -192,7 +192,7 @@ def _(layer: LogitScale, lowering: Lowering, name: str, value: Value | Scores) -
 
 
 def finish(lowering: Lowering, result: Value | Scores, classes: Sequence[str]) -> tuple[Graph, str, Tensor]:
-    """Close the graph with the arg max: graph, edge of the scores, their scale."""
+    """Close the graph with the arg max of a vector of scores: graph, edge of the scores, their scale."""
     if isinstance(result, Value):
         # Scores are comparable on one grid only.
         if result.product is not None:
@@ -200,10 +200,11 @@ def finish(lowering: Lowering, result: Value | Scores, classes: Sequence[str]) -
         value = fixed(lowering, "the output", "output", result)
         fraction = one_fraction("the output", "output", value)
         result = Scores(edge=value.edge, scale=torch.tensor(2.0**-fraction, dtype=lowering.float_type))
-    count = lowering.build.tensor(result.edge).shape
-    if classes and count != (len(classes),):
-        raise GraphError(f"the network has outputs of shape {count}, but {len(classes)} classes are named")
-    graph = lowering.build.finish(lowering.build.arg_max("class", result.edge), classes=classes)
+    shape = lowering.build.tensor(result.edge).shape
+    if classes and shape[-1:] != (len(classes),):
+        raise GraphError(f"the network has outputs of shape {shape}, but {len(classes)} classes are named")
+    last = lowering.build.arg_max("class", result.edge) if len(shape) == 1 else result.edge
+    graph = lowering.build.finish(last, classes=classes)
     return graph, result.edge, result.scale
 
 

@@ -10,15 +10,15 @@ from torch.nn import functional
 
 from karui.sw.ir import GraphError
 from karui.sw.lower.unsupported import UnsupportedLayer
-from karui.sw.lower.values import Lowering, Scores, Value, fixed, map_value
+from karui.sw.lower.values import Lowering, Places, Pooled, Scores, Value, fixed, map_value
 from karui.sw.nn.global_average_pool import GlobalAveragePool
 
 
 def lower_max_pool(layer: nn.MaxPool2d, lowering: Lowering, name: str, value: Value | Scores) -> Value:
     """A max pool; its padding never wins, as in torch."""
     value = _map(lowering, layer, name, value)
-    if _pair(layer.dilation) != (1, 1) or layer.ceil_mode or layer.return_indices:
-        raise UnsupportedLayer("MaxPool2d with dilation, ceil_mode or return_indices", name)
+    if _pair(layer.dilation) != (1, 1) or layer.ceil_mode:
+        raise UnsupportedLayer("MaxPool2d with dilation or ceil_mode", name)
     vertical, horizontal = _pair(layer.padding)
     edge = lowering.build.max_pool(
         lowering.node_name(name, "pool"),
@@ -27,6 +27,29 @@ def lower_max_pool(layer: nn.MaxPool2d, lowering: Lowering, name: str, value: Va
         _pair(layer.stride),
         (vertical, horizontal, vertical, horizontal),
     )
+    return map_value(lowering, edge, value.fraction)
+
+
+def lower_pool_with_places(layer: nn.MaxPool2d, lowering: Lowering, name: str, value: Value | Scores) -> Pooled:
+    """A max pool with ``return_indices``, of windows that cover the map side by side."""
+    value = _map(lowering, layer, name, value)
+    kernel = _pair(layer.kernel_size)
+    side_by_side = _pair(layer.stride) == kernel and _pair(layer.padding) == (0, 0)
+    if not side_by_side or value.shape[1] % kernel[0] or value.shape[2] % kernel[1]:
+        raise UnsupportedLayer("MaxPool2d with return_indices whose windows do not cover the map side by side", name)
+    pooled = lower_max_pool(layer, lowering, name, value)
+    return Pooled(value=pooled, places=Places(edge=value.edge, kernel=kernel))
+
+
+def lower_max_unpool(
+    layer: nn.MaxUnpool2d, lowering: Lowering, name: str, value: Value | Scores, places: Places
+) -> Value:
+    """An unpooling to where a max pool of the same windows found its maxima."""
+    value = _map(lowering, layer, name, value)
+    kernel = _pair(layer.kernel_size)
+    if kernel != places.kernel or _pair(layer.stride) != kernel or _pair(layer.padding) != (0, 0):
+        raise UnsupportedLayer("MaxUnpool2d with other windows than those of its max pool", name)
+    edge = lowering.build.max_unpool(lowering.node_name(name, "unpool"), value.edge, places.edge, kernel)
     return map_value(lowering, edge, value.fraction)
 
 

@@ -134,6 +134,30 @@ class Scores:
     scale: Tensor
 
 
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where a max pool found its maxima, which an unpooling asks for.
+
+    Parameters
+    ----------
+    edge : str
+        The map that was pooled.
+    kernel : (int, int)
+        Of windows side by side.
+    """
+
+    edge: str
+    kernel: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pooled:
+    """Both results of a max pool that tells where the maxima were."""
+
+    value: Value
+    places: Places
+
+
 @dataclass(kw_only=True)
 class Lowering:
     """The graph under construction, the names given so far, and how far float sums have reached.

@@ -15,6 +15,7 @@ from karui.sw.ir import (
     DoubleRounding,
     MatrixVector,
     MaxPool,
+    MaxUnpool,
     SlidingWindow,
     SumPool,
 )
@@ -108,6 +109,17 @@ def test_max_pool_may_be_padded_on_one_side() -> None:
     maps = torch.tensor([[-5, -3], [-2, -9]]).reshape(1, 2, 2, 1)
     op = MaxPool(kernel=(2, 2), stride=(2, 2), padding=(1, 0, 1, 0))
     assert compute(op, maps).flatten().tolist() == [-3, -2]
+
+
+@settings(deadline=None)
+@given(st.tuples(st.integers(1, 3), st.integers(1, 3)), st.integers(0, 99))
+def test_unpooling_is_torchs(kernel: tuple[int, int], seed: int) -> None:
+    """Of few values, so that many are equal: the first of them is the place."""
+    maps = random_integers(seed, 2, 2 * kernel[0], 3 * kernel[1], 3) % 4
+    elements = random_integers(seed + 1, 2, 2, 3, 3)
+    _, places = functional.max_pool2d(channels_first(maps), kernel, return_indices=True)
+    expected = functional.max_unpool2d(channels_first(elements), places, kernel)
+    assert torch.equal(compute(MaxUnpool(kernel=kernel), elements, maps), channels_last(expected))
 
 
 @settings(deadline=None)

@@ -19,6 +19,7 @@ from karui.sw.ir import (
     GraphError,
     MatrixVector,
     MaxPool,
+    MaxUnpool,
     SlidingWindow,
     SumPool,
     accumulator_range,
@@ -189,6 +190,10 @@ def test_operands_that_do_not_fit_are_named() -> None:
         build.concat("joined", edge, "pool")
     with pytest.raises(GraphError, match="Concat takes 2 operands or more, not 1"):
         build.concat("joined", edge)
+    with pytest.raises(GraphError, match=r"no places in windows of 2x1 of a map of shape \(4, 4, 6\)"):
+        build.max_unpool("unpooled", "pool", edge, (2, 1))
+    with pytest.raises(GraphError, match="MaxUnpool takes unsigned or signed words, not bipolar ones"):
+        build.max_unpool("unpooled", bits, edge, (1, 1))
     with pytest.raises(GraphError, match="4 groups do not divide 6 channels"):
         build.channel_shuffle("shuffled", edge, 4)
     with pytest.raises(GraphError, match=r"exponents of shape \(2,\) do not fit 6 channels"):
@@ -200,6 +205,8 @@ def test_parameters_that_mean_nothing_are_refused() -> None:
         MaxPool(kernel=(2, 2), stride=(1, 1), padding=(2, 0, 0, 0))
     with pytest.raises(ValueError, match=r"less than its kernel \(3, 2\), not \(0, 0, 0, 2\)"):
         SumPool(kernel=(3, 2), stride=(1, 1), padding=(0, 0, 0, 2))
+    with pytest.raises(ValueError, match=r"kernel and stride are 1 or more, not \(0, 2\)"):
+        MaxUnpool(kernel=(0, 2))
     with pytest.raises(ValueError, match="needs a pad_value"):
         DepthwiseConv(kernel=(3, 3), padding=(1, 1, 1, 1), accumulator=signed(9))
     with pytest.raises(ValueError, match=r"left by 0 or more, not by \(0, -1\)"):

@@ -9,13 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from karui.hw.plan.folding import fold_for_interval
+from karui.hw.plan.stages import UnsupportedNode, stages
 from karui.sw.decompose.config import DecomposeConfig
 from karui.sw.decompose.convert import convert
 from karui.sw.golden import evaluate
-from karui.sw.ir import BinaryBases, Flatten, GraphBuilder, GraphError, MaxPool, Requantize
+from karui.sw.ir import BinaryBases, Flatten, GraphBuilder, GraphError, MaxPool, MaxUnpool, Requantize
 from karui.sw.lower.agreement import compare_with_golden
 from karui.sw.lower.from_torch import lower
 from karui.sw.lower.quantize_early import quantize_early
+from karui.sw.lower.unsupported import UnsupportedLayer
 from karui.sw.models.blocks import Convolution, Residual, Stage
 from karui.sw.models.build import build_model
 from karui.sw.models.resnet import ResNetConfig
@@ -96,6 +99,58 @@ def test_network_is_golden_model(name: str, bases: int, bits: int) -> None:
     layers = [node for node in lowered.graph.nodes if isinstance(node.op, BinaryBases)]
     linear = nn.Conv2d | nn.Linear | QuantConv2d | QuantLinear
     assert len(layers) == sum(isinstance(layer, linear) for layer in model.modules())
+
+
+class Unpooled(nn.Module):
+    """An encoder and a decoder of two stages, the ReLUs of which leave many zeros in a window."""
+
+    def __init__(self, kernel: int = 2) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 4, 3, padding=1)
+        self.pool, self.unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(kernel)
+        self.back, self.out = nn.Conv2d(4, 6, 3, padding=1), nn.Conv2d(6, 5, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, outer = self.pool(torch.relu(self.one(x)))
+        second, inner = self.pool(torch.relu(self.two(first)))
+        decoded = torch.relu(self.back(self.unpool(second, inner)))
+        scores: Tensor = self.out(self.unpool(decoded, outer))
+        return scores
+
+
+@pytest.mark.parametrize("bits", [2, 6])
+def test_unpooling_network_is_golden_model(bits: int) -> None:
+    """Every score of every pixel; and the classes are named by pixel."""
+    torch.manual_seed(0)
+    shape = (3, 12, 8)
+    tested = torch.randint(0, 256, (20, *shape), generator=torch.Generator().manual_seed(2))
+    decomposed = convert(Unpooled(), tested.float(), DecomposeConfig(bases=(3,), activation_bits=(bits,))).model
+    lowered = lower(decomposed, shape, classes="abcde")
+    agreement = compare_with_golden(decomposed, lowered, tested.to(torch.uint8).numpy())
+    assert agreement.mismatches == 0
+    assert agreement.golden_classes.shape == (20, 12, 8)
+    assert np.array_equal(agreement.golden_classes, agreement.model_classes)
+    assert len(np.unique(agreement.golden_classes)) >= 3
+    # The places are those of the values themselves: their words, of few bits, have more equals.
+    unpooled = [node for node in lowered.graph.nodes if isinstance(node.op, MaxUnpool)]
+    assert [lowered.graph.tensors[node.inputs[1]].number_format.bits > 8 for node in unpooled] == [True, True]
+
+
+def test_a_hardware_without_unpooling_says_so() -> None:
+    decomposed = convert(Unpooled(), images(3)[..., :8, :], DecomposeConfig(bases=(1,), restarts=1)).model
+    graph = lower(decomposed, (3, 8, 12)).graph
+    with pytest.raises(UnsupportedNode, match="node unpool: MaxUnpool has no engine"):
+        fold_for_interval(stages(graph), 1 << 20)
+
+
+def test_unpooling_elsewhere_than_to_its_own_windows_is_refused() -> None:
+    model = convert(Unpooled(), images(3)[..., :8, :], DecomposeConfig(bases=(1,), restarts=1)).model
+    model.unpool.kernel_size = (4, 4)
+    with pytest.raises(UnsupportedLayer, match="unpool: MaxUnpool2d with other windows than those of its max pool"):
+        lower(model, (3, 8, 12))
+    model.unpool.kernel_size, model.pool.stride = (2, 2), 1
+    with pytest.raises(UnsupportedLayer, match="pool: MaxPool2d with return_indices whose windows do not cover"):
+        lower(model, (3, 8, 12))
 
 
 def test_words_are_narrow_wherever_they_are_pooled() -> None:
