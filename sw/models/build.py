@@ -5,6 +5,7 @@ from torch import nn
 from karui.sw.models.alexnet import AlexNetConfig, build_alexnet
 from karui.sw.models.binary_connect import BinaryConnectConfig, build_binary_connect
 from karui.sw.models.bnn import BinaryCNNConfig, BinaryMLPConfig, build_binary_cnn, build_binary_mlp
+from karui.sw.models.capsnet import CapsNetConfig, build_capsnet
 from karui.sw.models.deep_fried import DeepFriedConfig, build_deep_fried
 from karui.sw.models.inception import InceptionConfig, build_inception
 from karui.sw.models.lenet import LeNet5Config, LeNet300Config, build_lenet_5, build_lenet_300
@@ -29,6 +30,7 @@ LightConfig = (
     | LeNet300Config
     | LeNet5Config
     | DeepFriedConfig
+    | CapsNetConfig
 )
 # Networks of ordinary layers, to be decomposed.
 FloatConfig = MnistCnnConfig | AlexNetConfig | VggConfig | SegNetConfig
@@ -49,6 +51,7 @@ FAMILIES: dict[str, type[ModelConfig]] = {
     "lenet-300-100": LeNet300Config,
     "lenet5": LeNet5Config,
     "deep-fried": DeepFriedConfig,
+    "capsnet": CapsNetConfig,
     "mnist-cnn": MnistCnnConfig,
     "alexnet": AlexNetConfig,
     "vgg": VggConfig,
@@ -85,6 +88,8 @@ def build_model(config: ModelConfig) -> nn.Sequential:
             return build_lenet_5(config)
         case DeepFriedConfig():
             return build_deep_fried(config)
+        case CapsNetConfig():
+            return build_capsnet(config)
         case MnistCnnConfig():
             return build_mnist_cnn(config)
         case AlexNetConfig():

@@ -2,6 +2,7 @@
 
 from karui.sw.models import (
     alexnet,
+    capsnet,
     inception,
     mnist_cnn,
     mobilenet,
@@ -26,6 +27,7 @@ PUBLISHED: dict[str, LightConfig] = {
     "googlenet": inception.InceptionConfig(),
     "resnet-50": resnet.ResNetConfig(),
     "resnet-152": resnet.ResNetConfig(stages=resnet.STAGES_152),
+    "capsnet": capsnet.CapsNetConfig(),
 }
 
 # Of ordinary layers, which binary decomposition starts from.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from karui.sw.nn.binary_conv import BinaryConv2d
 from karui.sw.nn.binary_linear import BinaryLinear
+from karui.sw.nn.capsule import CapsulePrediction
 from karui.sw.nn.fastfood import Fastfood
 from karui.sw.nn.logit_scale import LogitScale
 from karui.sw.nn.quant_conv import QuantConv2d
@@ -168,6 +169,8 @@ def _layer_count(name: str, module: nn.Module, given: Tensor, output: Tensor, pa
             # Each element of the output multiplies what the axes of the weight behind the first hold.
             kernel, groups = tuple(module.weight.shape[2:]), given.shape[1] // module.weight.shape[1]
             macs = output.numel() * module.weight[0].numel()
+        case CapsulePrediction():
+            macs = module.weight.numel()
         case nn.Linear() | QuantLinear() | BinaryLinear():
             macs = output.numel() * module.weight[0].numel()
         case Fastfood():

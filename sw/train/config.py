@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from karui.sw.train.augment import AugmentConfig
+from karui.sw.train.reconstruction import ReconstructionConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,7 @@ class TrainConfig:
     weight_decay
         Decay of the weights (of Adam decoupled from the gradients), not of biases and batch norms.
     loss
-        ``squared_hinge`` (one against all, margin 1) or ``cross_entropy``.
+        ``squared_hinge`` (one against all, margin 1), ``cross_entropy``, or ``margin``, that of capsules' lengths.
     label_smoothing
         Share of the label's probability that is spread over all classes (Szegedy et al. 2016); with ``cross_entropy``.
     seed
@@ -138,6 +139,8 @@ class TrainConfig:
         Float phase, for the families with a `precision`.
     limited_precision
         Words for the weights between two steps; in floating point unless given.
+    reconstruction
+        Decoder beside a capsule network; none unless given.
     arithmetic
         Number format of the products in convolutions and dense layers, forward and backward; sums and everything
         else stay in ``float32``. ``bfloat16`` holds bipolar weights and activations exactly and takes two thirds of
@@ -150,7 +153,7 @@ class TrainConfig:
     final_learning_rate: float = 1e-5
     optimizer: Literal["adam", "sgd"] = "adam"
     weight_decay: float = 0.0
-    loss: Literal["squared_hinge", "cross_entropy"] = "cross_entropy"
+    loss: Literal["squared_hinge", "cross_entropy", "margin"] = "cross_entropy"
     label_smoothing: float = 0.0
     seed: int = 1
     threads: int = 1
@@ -158,6 +161,7 @@ class TrainConfig:
     distillation: DistillationConfig | None = None
     pretrain: PretrainConfig | None = None
     limited_precision: LimitedPrecisionConfig | None = None
+    reconstruction: ReconstructionConfig | None = None
     arithmetic: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
@@ -177,8 +181,8 @@ class TrainConfig:
             raise ValueError(f"weight_decay must not be negative, not {self.weight_decay}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), not {self.label_smoothing}")
-        if self.loss not in ("squared_hinge", "cross_entropy"):
-            raise ValueError(f'loss must be "squared_hinge" or "cross_entropy", not {self.loss!r}')
+        if self.loss not in ("squared_hinge", "cross_entropy", "margin"):
+            raise ValueError(f'loss must be "squared_hinge", "cross_entropy" or "margin", not {self.loss!r}')
         if self.arithmetic not in ("float32", "bfloat16"):
             raise ValueError(f'arithmetic must be "float32" or "bfloat16", not {self.arithmetic!r}')
         if self.distillation is not None and self.loss != "cross_entropy":

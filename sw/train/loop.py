@@ -14,6 +14,7 @@ from karui.sw.train.config import TrainConfig
 from karui.sw.train.limited_precision import round_stored_weights
 from karui.sw.train.loss import Teacher, training_loss
 from karui.sw.train.optimizer import build_optimizer
+from karui.sw.train.reconstruction import ReconstructionTraining
 from karui.sw.train.state import load_state, save_state
 
 
@@ -105,6 +106,8 @@ def _train_epoch(
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.arithmetic == "bfloat16"):
             logits = model(batch).float()
         loss = training_loss(config, logits, batch_labels, batch, teacher)
+        if isinstance(model, ReconstructionTraining):
+            loss = loss + model.penalty(batch_labels, batch)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from karui.sw.nn.capsule import SMALLEST_SQUARE
 from karui.sw.train.config import TrainConfig
+
+# Lengths that a class's capsule should exceed and the others' should not, and the weight of the latter.
+PRESENT, ABSENT, ABSENT_WEIGHT = 0.9, 0.1, 0.5
 
 Teacher = Callable[[Tensor], Tensor]
 
@@ -15,6 +19,14 @@ def squared_hinge(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean of ``max(0, 1 - t y)**2`` with t = +1 for the label's class and -1 for the others."""
     targets = torch.full_like(logits, -1.0).scatter_(1, labels[:, None], 1.0)
     return functional.relu(1 - targets * logits).square().mean()
+
+
+def margin(squared_lengths: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the images of the margin loss of their capsules' squared lengths (Sabour et al. 2017, eq. 4)."""
+    lengths = (squared_lengths + SMALLEST_SQUARE).sqrt()
+    present = functional.one_hot(labels, lengths.shape[1])
+    short, long = functional.relu(PRESENT - lengths).square(), functional.relu(lengths - ABSENT).square()
+    return (present * short + ABSENT_WEIGHT * (1 - present) * long).sum(1).mean()
 
 
 def distillation(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -29,6 +41,8 @@ def training_loss(
     """Return the loss that a configuration asks for; `teacher` is there if it asks for distillation."""
     if config.loss == "squared_hinge":
         return squared_hinge(logits, labels)
+    if config.loss == "margin":
+        return margin(logits, labels)
     hard = functional.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
     if config.distillation is None or teacher is None:
         return hard

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+Module = TypeVar("Module", bound=nn.Module)
 
-def seeded(seed: int, build: Callable[[], nn.Sequential]) -> nn.Sequential:
+
+def seeded(seed: int, build: Callable[[], Module]) -> Module:
     """Build with torch's default generator seeded, and leave the generator as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
