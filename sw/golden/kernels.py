@@ -26,11 +26,15 @@ from karui.sw.ir import (
     MaxUnpool,
     Op,
     Requantize,
+    Routing,
     SlidingWindow,
+    SquaredLength,
+    Squash,
     SumPool,
     Threshold,
     WalshHadamard,
 )
+from karui.sw.ir.capsule_arithmetic import route, squash
 from karui.sw.numerics import (
     NumberFormat,
     Overflow,
@@ -183,6 +187,27 @@ def _(op: WalshHadamard, *operands: Tensor) -> Tensor:
 def _(op: Gather, *operands: Tensor) -> Tensor:
     values, indices = operands
     return values[..., indices.clamp(min=0)].masked_fill(indices < 0, 0)
+
+
+@compute.register
+def _(op: Squash, *operands: Tensor) -> Tensor:
+    values, gains = operands
+    squashed: Tensor = squash(op, values.reshape(*values.shape[:-1], -1, op.length), gains)
+    return squashed.flatten(start_dim=-2)
+
+
+@compute.register
+def _(op: SquaredLength, *operands: Tensor) -> Tensor:
+    (values,) = operands
+    return values.reshape(*values.shape[:-1], -1, op.length).square().sum(dim=-1)
+
+
+@compute.register
+def _(op: Routing, *operands: Tensor) -> Tensor:
+    values, *tables = operands
+    predictions = values.reshape(len(values), -1, op.outputs, op.length)
+    routed: Tensor = route(op, predictions, *tables)
+    return routed.flatten(start_dim=1)
 
 
 @compute.register

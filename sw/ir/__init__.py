@@ -1,7 +1,17 @@
 """The integer graph: the only contract between networks, golden model and hardware."""
 
-from karui.sw.ir.bounds import accumulator_range, butterfly_ranges, depthwise_rows, effective_weights, product_range
+from karui.sw.ir.bounds import (
+    accumulator_range,
+    agreement_range,
+    butterfly_ranges,
+    depthwise_rows,
+    effective_weights,
+    product_range,
+    routing_sum_range,
+    squared_length_range,
+)
 from karui.sw.ir.builder import GraphBuilder, with_storage
+from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash
 from karui.sw.ir.graph import Constant, Graph, Node, graphs_equal
 from karui.sw.ir.infer import infer
 from karui.sw.ir.ops import (
@@ -53,14 +63,18 @@ __all__ = [
     "Raw",
     "Requantize",
     "Shared",
+    "Routing",
     "SlidingWindow",
     "Sparse",
+    "Squash",
+    "SquaredLength",
     "Storage",
     "SumPool",
     "Tensor",
     "Threshold",
     "WalshHadamard",
     "accumulator_range",
+    "agreement_range",
     "butterfly_ranges",
     "depthwise_rows",
     "effective_weights",
@@ -68,7 +82,9 @@ __all__ = [
     "infer",
     "load_graph",
     "product_range",
+    "routing_sum_range",
     "save_graph",
+    "squared_length_range",
     "verify",
     "with_storage",
 ]

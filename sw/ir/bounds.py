@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from karui.sw.ir.capsule_ops import Routing
 from karui.sw.ir.ops import WalshHadamard
 from karui.sw.numerics import NumberFormat, shift_right
 
@@ -64,3 +65,20 @@ def butterfly_ranges(op: WalshHadamard, inputs: NumberFormat) -> tuple[tuple[int
         low, high = (int(shift_right(end, shift, op.rounding)) for end in ends)
         ranges.append((low, high))
     return tuple(ranges)
+
+
+def squared_length_range(length: int, inputs: NumberFormat) -> tuple[int, int]:
+    """The smallest and the largest sum of so many squares; a signed word is largest squared at its minimum."""
+    least = 1 if inputs.is_bipolar else 0
+    return length * least, length * max(inputs.minimum**2, inputs.maximum**2)
+
+
+def routing_sum_range(op: Routing, inputs: NumberFormat, capsules: int) -> tuple[int, int]:
+    """The range of a weighted sum of predictions of so many capsules, before it is rounded: all of one sign."""
+    return capsules * op.largest_coupling * inputs.minimum, capsules * op.largest_coupling * inputs.maximum
+
+
+def agreement_range(op: Routing, inputs: NumberFormat) -> tuple[int, int]:
+    """The range of a dot product of a prediction and an output capsule."""
+    low, high = product_range(inputs, np.array([op.output.minimum, op.output.maximum]))
+    return op.length * low, op.length * high

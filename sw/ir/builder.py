@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from karui.sw.ir.bounds import accumulator_range, depthwise_rows, effective_weights
+from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash, agreement_multiplier, single_fraction
 from karui.sw.ir.graph import Constant, Graph, Node
 from karui.sw.ir.infer import infer
 from karui.sw.ir.ops import (
@@ -35,7 +36,20 @@ from karui.sw.ir.ops import (
 from karui.sw.ir.storage import RAW, Storage
 from karui.sw.ir.tensor import GraphError, Tensor
 from karui.sw.ir.verify import verify
-from karui.sw.numerics import BIPOLAR, NumberFormat, Overflow, Rounding, format_for_range, signed
+from karui.sw.numerics import (
+    BIPOLAR,
+    INDEX_BITS,
+    TABLE_FRACTION,
+    NumberFormat,
+    Overflow,
+    Rounding,
+    format_for_range,
+    negative_powers,
+    reciprocals,
+    signed,
+    squash_gains,
+    unsigned,
+)
 
 Array = npt.NDArray[Any]
 
@@ -269,6 +283,57 @@ class GraphBuilder:
         """Add a `Gather`; an index of -1 is a zero."""
         return self.node(name, Gather(), edge, self.constant(f"{name}.indices", indices))
 
+    def squash(self, name: str, edge: str, length: int, output: NumberFormat, *, index_bits: int = INDEX_BITS) -> str:
+        """Add a `Squash` of vectors, whose format says by its fraction how long a vector of length 1 is."""
+        words = self._tensors[edge].number_format
+        shift = TABLE_FRACTION + single_fraction(words) - single_fraction(output)
+        op = Squash(length=length, shift=shift, output=output)
+        return self.node(
+            name, op, edge, self._table(f"{name}.gains", squash_gains(words, length, index_bits=index_bits))
+        )
+
+    def squared_length(self, name: str, edge: str, length: int) -> str:
+        """Add a `SquaredLength`."""
+        return self.node(name, SquaredLength(length=length), edge)
+
+    def routing(
+        self,
+        name: str,
+        edge: str,
+        *,
+        outputs: int,
+        length: int,
+        iterations: int,
+        sums: NumberFormat,
+        output: NumberFormat,
+        logits: NumberFormat,
+        index_bits: int = INDEX_BITS,
+    ) -> str:
+        """Add a `Routing` of predictions (I * outputs * length); all shifts follow from the formats' fractions."""
+        predictions = self._tensors[edge].number_format
+        # A multiplier of 11 bits is log2(e) to 0.02 %.
+        agreement_shift = 10 + single_fraction(predictions) + single_fraction(output) - single_fraction(logits)
+        op = Routing(
+            outputs=outputs,
+            length=length,
+            iterations=iterations,
+            sums=sums,
+            sum_shift=single_fraction(predictions) + TABLE_FRACTION - single_fraction(sums),
+            squash_shift=single_fraction(sums) + TABLE_FRACTION - single_fraction(output),
+            output=output,
+            logits=logits,
+            agreement_multiplier=agreement_multiplier(predictions, output, logits, agreement_shift),
+            agreement_shift=agreement_shift,
+        )
+        return self.node(
+            name,
+            op,
+            edge,
+            self._table(f"{name}.gains", squash_gains(sums, length, index_bits=index_bits)),
+            self._table(f"{name}.powers", negative_powers(index_bits=index_bits)),
+            self._table(f"{name}.reciprocals", reciprocals(index_bits=index_bits)),
+        )
+
     def flatten(self, name: str, edge: str) -> str:
         """Add a `Flatten`."""
         return self.node(name, Flatten(), edge)
@@ -295,6 +360,10 @@ class GraphBuilder:
                 classes=tuple(classes),
             )
         )
+
+    def _table(self, name: str, values: Array) -> str:
+        words = unsigned(int(values.max()).bit_length(), fraction=TABLE_FRACTION)
+        return self.constant(name, values, words)
 
     def _weights_and_bias(self, name: str, weights: Array, bias: Array | None, storage: Storage = RAW) -> list[str]:
         bipolar = bool(np.all(np.abs(weights) == 1))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import singledispatch
 
-from karui.sw.ir.bounds import butterfly_ranges
+from karui.sw.ir.bounds import butterfly_ranges, squared_length_range
+from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash, agreement_multiplier, single_fraction
 from karui.sw.ir.ops import (
     Add,
     ArgMax,
@@ -27,7 +28,7 @@ from karui.sw.ir.ops import (
     WalshHadamard,
 )
 from karui.sw.ir.tensor import GraphError, Tensor
-from karui.sw.numerics import format_for_range, unsigned
+from karui.sw.numerics import TABLE_FRACTION, NumberFormat, format_for_range, unsigned
 
 Fraction = int | tuple[int, ...]
 
@@ -249,6 +250,49 @@ def _(op: Gather, *operands: Tensor) -> Tensor:
 
 
 @infer.register
+def _(op: Squash, *operands: Tensor) -> Tensor:
+    vectors, gains = _operands(op, operands, 2)
+    _check_divided(op, op.length, vectors)
+    _check_squash(op, vectors.number_format, gains)
+    return Tensor(shape=vectors.shape, number_format=op.output)
+
+
+@infer.register
+def _(op: SquaredLength, *operands: Tensor) -> Tensor:
+    (vectors,) = _operands(op, operands, 1)
+    _check_divided(op, op.length, vectors)
+    low, high = squared_length_range(op.length, vectors.number_format)
+    fraction = 2 * _common_fraction(vectors.number_format.fraction)
+    sums = replace(format_for_range(low, high), fraction=fraction)
+    return Tensor(shape=(*vectors.shape[:-1], vectors.shape[-1] // op.length), number_format=sums)
+
+
+@infer.register
+def _(op: Routing, *operands: Tensor) -> Tensor:
+    predictions, gains, powers, reciprocals = _operands(op, operands, 4)
+    _check_divided(op, op.outputs * op.length, predictions)
+    inputs = predictions.number_format
+    fraction = _vector_fraction(op, inputs)
+    for what, table, most in (
+        ("powers", powers, single_fraction(op.logits)),
+        ("reciprocals", reciprocals, TABLE_FRACTION),
+    ):
+        entries = table.elements
+        if len(table.shape) != 1 or entries & (entries - 1) or entries.bit_length() - 1 > most:
+            raise GraphError(f"the {what} are a table of 1, 2, 4, ... to 2**{most} entries, not of shape {table.shape}")
+        _check_fraction(what, table.number_format, TABLE_FRACTION)
+    _check_fraction("sums", op.sums, fraction + TABLE_FRACTION - op.sum_shift)
+    _check_squash(op.squash, op.sums, gains)
+    multiplier = agreement_multiplier(inputs, op.output, op.logits, op.agreement_shift)
+    if op.agreement_multiplier != multiplier:
+        raise GraphError(
+            f"the agreement of {inputs} and {op.output} takes a multiplier of {multiplier} and a shift of "
+            f"{op.agreement_shift} to logits of {op.logits}, not a multiplier of {op.agreement_multiplier}"
+        )
+    return Tensor(shape=(op.outputs * op.length,), number_format=op.output)
+
+
+@infer.register
 def _(op: ArgMax, *operands: Tensor) -> Tensor:
     (vector,) = _operands(op, operands, 1)
     if len(vector.shape) != 1:
@@ -324,6 +368,37 @@ def _check_channelwise(values: Tensor, **operands: Tensor) -> None:
                 f"{what} of shape {operand.shape} do not fit {channels} channels: the shape must be "
                 f"({channels},) or (1,)"
             )
+
+
+def _check_divided(op: Op, run: int, tensor: Tensor) -> None:
+    if not tensor.shape or tensor.shape[-1] % run:
+        raise GraphError(f"{type(op).__name__} takes runs of {run} elements, which do not divide {tensor.shape}")
+
+
+def _check_squash(op: Squash, words: NumberFormat, gains: Tensor) -> None:
+    fraction = _vector_fraction(op, words)
+    rows = squared_length_range(op.length, words)[1].bit_length()
+    columns = gains.shape[-1]
+    if gains.shape != (rows, columns) or columns & (columns - 1):
+        raise GraphError(
+            f"the gains of vectors of {op.length} words of {words} have shape ({rows}, 2**index_bits), not "
+            f"{gains.shape}"
+        )
+    if gains.number_format.kind != "unsigned":
+        raise GraphError(f"gains are unsigned, not {gains.number_format}")
+    _check_fraction("gains", gains.number_format, TABLE_FRACTION)
+    _check_fraction("squashed vectors", op.output, fraction + TABLE_FRACTION - op.shift)
+
+
+def _vector_fraction(op: Squash | Routing, words: NumberFormat) -> int:
+    if words.kind != "signed" or not isinstance(words.fraction, int):
+        raise GraphError(f"{type(op).__name__} takes signed words of one fraction, not {words}")
+    return words.fraction
+
+
+def _check_fraction(what: str, stated: NumberFormat, fraction: int) -> None:
+    if stated.fraction != fraction:
+        raise GraphError(f"the {what} have {fraction} fractional bits, not {stated.fraction} as {stated} says")
 
 
 def _check_not_bipolar(op: Op, bipolar: bool) -> None:

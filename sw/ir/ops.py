@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash
 from karui.sw.numerics import NumberFormat, Overflow, Rounding
 
 
@@ -386,6 +387,9 @@ Op = (
     | ChannelShuffle
     | WalshHadamard
     | Gather
+    | Squash
+    | SquaredLength
+    | Routing
     | ArgMax
     | Flatten
 )
@@ -406,6 +410,9 @@ OPS: tuple[type[Op], ...] = (
     ChannelShuffle,
     WalshHadamard,
     Gather,
+    Squash,
+    SquaredLength,
+    Routing,
     ArgMax,
     Flatten,
 )

@@ -148,7 +148,7 @@ def _op_from_dict(name: str, parameters: dict[str, Any]) -> Op:
     values: dict[str, Any] = {}
     for key, value in parameters.items():
         match key:
-            case "accumulator" | "output":
+            case "accumulator" | "output" | "sums" | "logits":
                 values[key] = NumberFormat.from_dict(value)
             case "rounding":
                 values[key] = Rounding(value)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from karui.sw.ir.bounds import accumulator_range, depthwise_rows, effective_weights, product_range
+from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash
 from karui.sw.ir.graph import Graph, Node
 from karui.sw.ir.ops import (
     Add,
@@ -25,7 +26,7 @@ from karui.sw.ir.ops import (
 )
 from karui.sw.ir.storage import LARGEST_ALPHABET, RAW, Huffman, Shared, Sparse
 from karui.sw.ir.tensor import GraphError
-from karui.sw.numerics import NumberFormat, signed
+from karui.sw.numerics import TABLE_FRACTION, NumberFormat, signed
 
 _INT32 = signed(32)
 
@@ -129,12 +130,36 @@ def _(op: Gather, node: Node, graph: Graph) -> None:
         raise GraphError("bipolar words have no zero to stand at an index of -1")
 
 
+@_check.register
+def _(op: Squash, node: Node, graph: Graph) -> None:
+    _check_activations(op, node.inputs[:1], graph)
+    _check_tables(node, graph, gains=node.inputs[1])
+
+
+@_check.register
+def _(op: Routing, node: Node, graph: Graph) -> None:
+    _check_activations(op, node.inputs[:1], graph)
+    _, gains, powers, reciprocals = node.inputs
+    _check_tables(node, graph, gains=gains, powers=powers, reciprocals=reciprocals)
+
+
 @_check.register(Add)
 @_check.register(Concat)
 @_check.register(MaxUnpool)
+@_check.register(SquaredLength)
 @_check.register(WalshHadamard)
 def _(op: Op, node: Node, graph: Graph) -> None:
     _check_activations(op, node.inputs, graph)
+
+
+def _check_tables(node: Node, graph: Graph, **tables: str) -> None:
+    """Gains, powers and reciprocals are factors of 0 to 1; of the last two none is so small that a softmax is 0 / 0."""
+    _constants(node, graph, *tables)
+    one = 1 << TABLE_FRACTION
+    for what, name in tables.items():
+        values, least = graph.constants[name].values, 0 if what == "gains" else 1
+        if values.min() < least or values.max() > one:
+            raise GraphError(f"{what} are {least} to {one}, not {values.min()} to {values.max()}")
 
 
 def _check_activations(op: Op, names: tuple[str, ...], graph: Graph) -> None:
