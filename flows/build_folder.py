@@ -52,6 +52,11 @@ class BuildFolder:
         return self.packed if self.packed.is_file() else self.checkpoint
 
     @property
+    def floats(self) -> Path:
+        """The float network that a decomposed one comes from, where it was trained here."""
+        return self.path / "float.npz"
+
+    @property
     def training_state(self) -> Path:
         """States from which an interrupted training goes on."""
         return self.path / "training"

@@ -98,7 +98,7 @@ class Recipe:
     decompose : DecomposeConfig or None
         Section [decompose], of recipes that end with a network of binary bases.
     weights : Path or None
-        Float weights that [decompose] takes.
+        Float weights that [decompose] names: of others, or what [train] gave.
     checkpoint : Path or None
         The trained network that ships with the recipe.
     """
@@ -198,14 +198,13 @@ def _share(path: Path, content: dict[str, Any], training: TrainingRecipe) -> Sig
 def _given_weights(
     path: Path, training: TrainingRecipe, compress: CompressConfig | None, decompose: DecomposeConfig | None
 ) -> Path | None:
-    """The file of float weights that [decompose] names; a recipe without one trains."""
+    """The file of float weights that [decompose] names."""
     if compress is not None and decompose is not None:
         raise ConfigurationError(f"{path.name}: give one of the sections compress and decompose, not both")
     weights = None if decompose is None or decompose.weights is None else path.parent / decompose.weights
-    if (weights is None) == (training.train.epochs == 0):
+    if weights is None and training.train.epochs == 0:
         raise ConfigurationError(
-            f"{path.name} [train]: epochs must be 0 where [decompose] has weights, and at least 1 elsewhere, not "
-            f"{training.train.epochs}"
+            f"{path.name} [train]: epochs must be 1 or more, not 0, unless [decompose] names a file of weights"
         )
     if weights is not None and not weights.is_file():
         raise ConfigurationError(f"{path.name} [decompose]: there is no file {weights}")

@@ -25,7 +25,7 @@ def train(folder: BuildFolder, settings: Settings, data_dir: Path | None) -> Non
             display.count(f"{phase}: loss {record.loss:.4f}", record.epoch, record.epochs)
 
         display.line("checkpoint")
-        result = run_train(folder, settings, data_dir=data_dir, on_epoch=on_epoch)
+        result = run_train(folder, settings, data_dir=data_dir, on_epoch=on_epoch, on_search=display.count)
     done("train", f"{result['source']} network, {result['accuracy']:.2%} of the test images right")
 
 

@@ -25,9 +25,10 @@ from karui.sw.compress.run import compress_recipe
 from karui.sw.compress.share_signs import share_trained
 from karui.sw.compress.structure import weight_layers
 from karui.sw.decompose.config import DecomposeConfig
+from karui.sw.decompose.convert import OnSearch
 from karui.sw.decompose.decomposed_file import is_decomposed, read_decomposed
 from karui.sw.decompose.run import decompose_recipe
-from karui.sw.train.checkpoint import load_checkpoint
+from karui.sw.train.checkpoint import load_checkpoint, save_checkpoint
 from karui.sw.train.data import load_data
 from karui.sw.train.evaluate import held_out_accuracy
 from karui.sw.train.loop import EpochRecord, OnEpoch
@@ -43,6 +44,7 @@ def run_train(
     *,
     data_dir: Path | None = None,
     on_epoch: OnTraining = lambda phase, record: None,
+    on_search: OnSearch = lambda text, done, total: None,
 ) -> dict[str, Any]:
     """Put a trained network into the build folder.
 
@@ -83,7 +85,7 @@ def run_train(
         if recipe.compress is not None:
             metadata = _compress(recipe, recipe.compress, target, state, data_dir, note)
         elif recipe.decompose is not None:
-            metadata = _decompose(recipe, recipe.decompose, target, state, data_dir, note)
+            metadata = _decompose(recipe, recipe.decompose, folder, data_dir, note, on_search)
         else:
             metadata = _train(recipe, target, state, data_dir, note)
         shutil.rmtree(state)
@@ -186,21 +188,27 @@ def _draw(
 def _decompose(
     recipe: Recipe,
     config: DecomposeConfig,
-    target: Path,
-    state: Path,
+    folder: BuildFolder,
     data_dir: Path | None,
     note: Callable[..., None],
+    on_search: OnSearch,
 ) -> dict[str, Any]:
-    """Float weights, given or trained, then bases."""
+    """Float weights, given or trained, then bases; trained ones stay beside the file."""
+    trains = recipe.training.train.epochs > 0
     decomposed = decompose_recipe(
         recipe.training,
         config,
-        weights=recipe.weights,
+        weights=None if trains else recipe.weights,
         data_dir=data_dir,
-        state_dir=state,
+        state_dir=folder.training_state,
         on_epoch=lambda record, model: note("training", record, first=0),
+        on_search=on_search,
     )
-    _write(target, decomposed.data)
+    if trains:
+        accuracies = {"model": decomposed.accuracies["float"]}
+        metadata = {**decomposed.metadata, "accuracies": accuracies}
+        save_checkpoint(folder.floats, decomposed.floats, recipe.training.model, metadata)
+    _write(folder.packed, decomposed.data)
     return decomposed.metadata
 
 

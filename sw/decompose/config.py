@@ -26,7 +26,8 @@ class DecomposeConfig:
     size_budget
         Fraction of the float weights' bits that the layers may take together; bases go where they save most error.
     weights
-        File of float weights beside the recipe, where they are not trained by [train].
+        File of float weights beside the recipe. They are decomposed where [train] has no epochs; else they are what it
+        gave, shipped to be compared with.
     calibration_images
         Training images, from the first on, that the ranges are taken from.
     clipping

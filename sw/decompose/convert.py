@@ -18,6 +18,8 @@ from karui.sw.nn.decomposed import DecomposedConv2d, DecomposedLayer, Decomposed
 
 # Decompositions found already, by layer and number of bases.
 Known = dict[tuple[str, int], Decomposition]
+# Called with what is searched, and how many of its filters are done and in all.
+OnSearch = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ def convert(
     config: DecomposeConfig,
     *,
     known: Known | None = None,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: OnSearch = lambda text, done, total: None,
 ) -> DecomposedNetwork:
     """Decompose a trained network.
 
@@ -78,7 +80,7 @@ def convert(
     known : dict, optional
         Of decompositions of the same network with the same search, to be reused and added to.
     progress : callable
-        Called with a line for each layer.
+        Called in the search with the layer and its bases, and with its filters done and in all.
 
     Raises
     ------
@@ -98,7 +100,7 @@ def convert_observed(
     config: DecomposeConfig,
     *,
     known: Known | None = None,
-    progress: Callable[[str], None] = lambda line: None,
+    progress: OnSearch = lambda text, done, total: None,
 ) -> DecomposedNetwork:
     """Decompose a network whose inputs' ranges are known; it is used up. See `convert`."""
     layers = network.weight_layers()
@@ -158,14 +160,18 @@ def decomposed_layer(
 
 
 def _decompositions(
-    layers: Mapping[str, WeightLayer], config: DecomposeConfig, known: Known, progress: Callable[[str], None]
+    layers: Mapping[str, WeightLayer], config: DecomposeConfig, known: Known, progress: OnSearch
 ) -> dict[str, Decomposition]:
     def search(name: str, bases: int) -> Decomposition:
         if (name, bases) not in known:
             weights = layers[name].weight.detach().flatten(1)
-            progress(f"{name}: {len(weights)} filters of {weights.shape[1]} weights in {bases} bases")
             known[name, bases] = decompose(
-                weights, bases, restarts=config.restarts, iterations=config.iterations, seed=config.seed
+                weights,
+                bases,
+                restarts=config.restarts,
+                iterations=config.iterations,
+                seed=config.seed,
+                progress=lambda done: progress(f"{name} in {bases} bases, filters", done, len(weights)),
             )
         return known[name, bases]
 

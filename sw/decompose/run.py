@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import nn
 from karui.sw.coding.size_account import SizeAccount
 from karui.sw.configuration import ConfigurationError
 from karui.sw.decompose.config import DecomposeConfig
-from karui.sw.decompose.convert import LayerReport, convert
+from karui.sw.decompose.convert import LayerReport, OnSearch, convert
 from karui.sw.decompose.decomposed_file import pack_decomposed, read_decomposed
 from karui.sw.models.build import FloatConfig, LightConfig, family_of
 from karui.sw.train.checkpoint import load_checkpoint
@@ -34,6 +33,8 @@ class DecomposedRecipe:
         The file.
     account
         What each bit of it is for.
+    floats
+        The network before, in evaluation mode.
     layers
         Bases, bits and error of each layer.
     accuracies
@@ -44,6 +45,7 @@ class DecomposedRecipe:
 
     data: bytes
     account: SizeAccount
+    floats: nn.Sequential
     layers: tuple[LayerReport, ...]
     accuracies: dict[str, float]
     metadata: dict[str, Any]
@@ -57,7 +59,7 @@ def decompose_recipe(
     data_dir: Path | None = None,
     state_dir: Path | None = None,
     on_epoch: OnEpoch | None = None,
-    progress: Callable[[str], None] = lambda line: None,
+    on_search: OnSearch = lambda text, done, total: None,
 ) -> DecomposedRecipe:
     """Decompose a recipe's network, and pack it.
 
@@ -73,19 +75,18 @@ def decompose_recipe(
         Folder for the states after each epoch of a training; one found there is resumed.
     on_epoch
         Called after every epoch of a training.
-    progress
-        Called with a line for each layer.
+    on_search
+        Called in the search for bases with the layer, and with its filters done and in all.
     """
     if not isinstance(recipe.model, FloatConfig | LightConfig):
         raise ConfigurationError(f"{recipe.name} [decompose]: family {family_of(recipe.model)} is binary already")
     dataset = load_data(recipe, data_dir)
-    model: nn.Module
     if weights is not None:
         model = load_checkpoint(weights).model
     else:
         model = train_recipe(recipe, data_dir=data_dir, state_dir=state_dir, on_epoch=on_epoch).model
     images = torch.tensor(dataset.train_images[: config.calibration_images]).float()
-    decomposed = convert(model, images, config, progress=progress)
+    decomposed = convert(model, images, config, progress=on_search)
     data, account = pack_decomposed(decomposed.model, recipe.model)
     accuracies = {
         "float": held_out_accuracy(model, dataset),
@@ -100,5 +101,10 @@ def decompose_recipe(
         "torch": torch.__version__,
     }
     return DecomposedRecipe(
-        data=data, account=account, layers=decomposed.layers, accuracies=accuracies, metadata=metadata
+        data=data,
+        account=account,
+        floats=model,
+        layers=decomposed.layers,
+        accuracies=accuracies,
+        metadata=metadata,
     )

@@ -28,6 +28,18 @@ def evaluate(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: in
     return int((predict(model, images, batch_size=batch_size) == labels).sum()) / labels.numel()
 
 
+def mean_iou(predicted: Tensor, labels: Tensor, classes: int) -> float:
+    """Return the mean over the classes of intersection over union, of the pixels predicted and labelled of a class.
+
+    Classes that are neither predicted nor a label have no share in it.
+    """
+    pairs = torch.bincount(labels.flatten() * classes + predicted.flatten(), minlength=classes**2)
+    counts = pairs.view(classes, classes).double()
+    both = counts.diagonal()
+    either = counts.sum(0) + counts.sum(1) - both
+    return float((both[either > 0] / either[either > 0]).mean())
+
+
 def held_out_accuracy(model: nn.Module, dataset: Dataset) -> float:
     """Return the fraction of the test images that a model classifies right."""
     return evaluate(model, *tensors(dataset.test_images, dataset.test_labels))

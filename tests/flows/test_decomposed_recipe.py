@@ -17,6 +17,7 @@ from karui.sw.nn.decomposed import DecomposedLayer
 from karui.sw.train.checkpoint import load_checkpoint
 from karui.sw.train.evaluate import evaluate, tensors
 
+NAMES = ("conv1", "conv2", "fc1", "fc2")
 RECIPE = """
 description = "digits, decomposed"
 [data]
@@ -66,21 +67,35 @@ def test_the_shipped_file_is_made_again(shared_data: Path, tmp_path: Path) -> No
 def test_a_network_trained_here_is_decomposed(tmp_path: Path) -> None:
     (tmp_path / "digits.toml").write_text(RECIPE)
     folder = BuildFolder(path=tmp_path / "build")
-    result = run_train(folder, Settings(recipe=str(tmp_path / "digits.toml")))
+    searched: list[tuple[str, int, int]] = []
+    settings = Settings(recipe=str(tmp_path / "digits.toml"))
+    result = run_train(folder, settings, on_search=lambda text, done, total: searched.append((text, done, total)))
     assert [entry["epoch"] for entry in result["history"]] == [1, 2]
     assert result["accuracy"] == result["metadata"]["accuracies"]["model"]
     assert abs(result["accuracy"] - result["metadata"]["accuracies"]["float"]) < 0.05
     layers = [layer for layer in load_network(folder.trained).modules() if isinstance(layer, DecomposedLayer)]
     assert [layer.bases for layer in layers] == [3] * 4
     assert all(layer.quantizer.bits == 6 and layer.codes.dtype == torch.uint8 for layer in layers)
+    assert searched == [
+        (f"{name} in 3 bases, filters", size, size) for name, size in zip(NAMES, (8, 8, 16, 10), strict=True)
+    ]
+    # The float network stays beside it: decomposed as given weights, it is the same file.
+    floats = load_checkpoint(folder.floats)
+    assert floats.metadata["accuracies"]["model"] == result["metadata"]["accuracies"]["float"]
+    (tmp_path / "given.npz").write_bytes(folder.floats.read_bytes())
+    given = RECIPE.replace("epochs = 2", "epochs = 0").replace("[decompose]", '[decompose]\nweights = "given.npz"')
+    (tmp_path / "given.toml").write_text(given)
+    again = BuildFolder(path=tmp_path / "again")
+    run_train(again, Settings(recipe=str(tmp_path / "given.toml")))
+    assert again.packed.read_bytes() == folder.packed.read_bytes()
+    assert not again.floats.exists()
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("epochs = 2", "epochs = 0"), "epochs must be 0 where .decompose. has weights"),
-        (("bases = [3]", 'bases = [3]\nweights = "none.npz"'), "epochs must be 0 where"),
-        (("epochs = 2", "epochs = 0"), "epochs must be 0"),
+        (("epochs = 2", "epochs = 0"), "epochs must be 1 or more, not 0, unless .decompose. names a file of weights"),
+        (("bases = [3]", 'bases = [3]\nweights = "none.npz"'), "there is no file .*none.npz"),
         (("bases = [3]", "bases = [9]"), r"\[decompose\]: bases must be 1 to 8"),
         (("restarts", "restart"), r"\[decompose\]: unknown key 'restart'; did you mean 'restarts'"),
         (

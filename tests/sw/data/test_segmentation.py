@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from karui.sw.data import segmentation
 from karui.sw.data.datasets import load
@@ -11,7 +12,7 @@ from karui.sw.models.blocks import Stage
 from karui.sw.models.build import build_model
 from karui.sw.models.segnet import SegNetConfig
 from karui.sw.train.config import TrainConfig
-from karui.sw.train.evaluate import evaluate, tensors
+from karui.sw.train.evaluate import evaluate, mean_iou, tensors
 from karui.sw.train.loop import EpochRecord, train
 
 
@@ -49,3 +50,11 @@ def test_pixels_are_learnt(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -
     assert 0.8 < records[-1].accuracy < 1
     accuracy = evaluate(model, *tensors(dataset.test_images, dataset.test_labels))
     assert 0.8 < accuracy < 1
+
+
+def test_mean_intersection_over_union() -> None:
+    """Of three classes by hand; a fourth is nowhere and has no share."""
+    labels = torch.tensor([[[0, 0, 1], [1, 2, 2]]])
+    predicted = torch.tensor([[[0, 1, 1], [1, 2, 0]]])
+    assert mean_iou(predicted, labels, 4) == pytest.approx((1 / 3 + 2 / 3 + 1 / 2) / 3)
+    assert mean_iou(labels, labels, 4) == 1.0
