@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from karui.sw.ir.bounds import accumulator_range, depthwise_rows, effective_weights
-from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash, agreement_multiplier, single_fraction
+from karui.sw.ir.capsule_ops import SquaredLength, routing_of, squash_of
 from karui.sw.ir.graph import Constant, Graph, Node
 from karui.sw.ir.infer import infer
 from karui.sw.ir.ops import (
@@ -286,11 +286,8 @@ class GraphBuilder:
     def squash(self, name: str, edge: str, length: int, output: NumberFormat, *, index_bits: int = INDEX_BITS) -> str:
         """Add a `Squash` of vectors, whose format says by its fraction how long a vector of length 1 is."""
         words = self._tensors[edge].number_format
-        shift = TABLE_FRACTION + single_fraction(words) - single_fraction(output)
-        op = Squash(length=length, shift=shift, output=output)
-        return self.node(
-            name, op, edge, self._table(f"{name}.gains", squash_gains(words, length, index_bits=index_bits))
-        )
+        gains = self._table(f"{name}.gains", squash_gains(words, length, index_bits=index_bits))
+        return self.node(name, squash_of(words, length, output), edge, gains)
 
     def squared_length(self, name: str, edge: str, length: int) -> str:
         """Add a `SquaredLength`."""
@@ -311,19 +308,14 @@ class GraphBuilder:
     ) -> str:
         """Add a `Routing` of predictions (I * outputs * length); all shifts follow from the formats' fractions."""
         predictions = self._tensors[edge].number_format
-        # A multiplier of 11 bits is log2(e) to 0.02 %.
-        agreement_shift = 10 + single_fraction(predictions) + single_fraction(output) - single_fraction(logits)
-        op = Routing(
+        op = routing_of(
+            predictions,
             outputs=outputs,
             length=length,
             iterations=iterations,
             sums=sums,
-            sum_shift=single_fraction(predictions) + TABLE_FRACTION - single_fraction(sums),
-            squash_shift=single_fraction(sums) + TABLE_FRACTION - single_fraction(output),
             output=output,
             logits=logits,
-            agreement_multiplier=agreement_multiplier(predictions, output, logits, agreement_shift),
-            agreement_shift=agreement_shift,
         )
         return self.node(
             name,

@@ -21,13 +21,13 @@ def squash(op: Squash, vectors: Any, gains: Any) -> Any:
 
 def route(op: Routing, predictions: Any, gains: Any, powers: Any, reciprocals: Any) -> Any:
     """Output capsules (..., J, D) of predictions (..., I, J, D)."""
-    capsules = _capsules(op, (predictions * op.first_coupling).sum(-3), gains)
+    capsules = squashed_sums(op, (predictions * op.first_coupling).sum(-3), gains)
     # The first agreement is added to logits of 0.
     logits: Any = 0
     for _ in range(op.iterations - 1):
         logits = updated_logits(op, logits, (predictions * capsules[..., None, :, :]).sum(-1))
         coefficients = couplings(op, logits, powers, reciprocals)
-        capsules = _capsules(op, (predictions * coefficients[..., None]).sum(-3), gains)
+        capsules = squashed_sums(op, (predictions * coefficients[..., None]).sum(-3), gains)
     return capsules
 
 
@@ -54,11 +54,12 @@ def couplings(op: Routing, logits: Any, powers: Any, reciprocals: Any) -> Any:
     return saturate(rounded, 0, op.largest_coupling)
 
 
+def squashed_sums(op: Routing, sums: Any, gains: Any) -> Any:
+    """Output capsules of the exact sums (..., D) of predictions times couplings."""
+    rounded = saturate(shift_right(sums, op.sum_shift, Rounding.HALF_UP), op.sums.minimum, op.sums.maximum)
+    return squash(op.squash, rounded, gains)
+
+
 def index_bits_of(entries: int) -> int:
     """Bits of an index into so many entries of a table."""
     return entries.bit_length() - 1
-
-
-def _capsules(op: Routing, sums: Any, gains: Any) -> Any:
-    rounded = saturate(shift_right(sums, op.sum_shift, Rounding.HALF_UP), op.sums.minimum, op.sums.maximum)
-    return squash(op.squash, rounded, gains)

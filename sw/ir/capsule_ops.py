@@ -136,6 +136,39 @@ class Routing:
         return min(equal, self.largest_coupling)
 
 
+def squash_of(words: NumberFormat, length: int, output: NumberFormat) -> Squash:
+    """The `Squash` of vectors of one format to another, whose shift follows from their fractions."""
+    shift = TABLE_FRACTION + single_fraction(words) - single_fraction(output)
+    return Squash(length=length, shift=shift, output=output)
+
+
+def routing_of(
+    predictions: NumberFormat,
+    *,
+    outputs: int,
+    length: int,
+    iterations: int,
+    sums: NumberFormat,
+    output: NumberFormat,
+    logits: NumberFormat,
+) -> Routing:
+    """The `Routing` of predictions, whose shifts follow from the formats' fractions."""
+    # A multiplier of 11 bits is log2(e) to 0.02 %.
+    agreement_shift = 10 + single_fraction(predictions) + single_fraction(output) - single_fraction(logits)
+    return Routing(
+        outputs=outputs,
+        length=length,
+        iterations=iterations,
+        sums=sums,
+        sum_shift=single_fraction(predictions) + TABLE_FRACTION - single_fraction(sums),
+        squash_shift=single_fraction(sums) + TABLE_FRACTION - single_fraction(output),
+        output=output,
+        logits=logits,
+        agreement_multiplier=agreement_multiplier(predictions, output, logits, agreement_shift),
+        agreement_shift=agreement_shift,
+    )
+
+
 def agreement_multiplier(predictions: NumberFormat, capsules: NumberFormat, logits: NumberFormat, shift: int) -> int:
     """What takes dot products of two formats, times log2(e) and shifted right, to logits that count powers of two."""
     to, *since = (single_fraction(element) for element in (logits, predictions, capsules))

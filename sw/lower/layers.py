@@ -12,6 +12,13 @@ from torch import Tensor, nn
 
 from karui.sw.ir import Graph, GraphError
 from karui.sw.lower.activations import lower_batch_norm, lower_binary_activation, lower_quant_activation
+from karui.sw.lower.capsules import (
+    lower_map_to_capsules,
+    lower_prediction,
+    lower_routing,
+    lower_squared_length,
+    lower_squash,
+)
 from karui.sw.lower.decomposed import (
     lower_clamp,
     lower_decomposed_convolution,
@@ -27,12 +34,14 @@ from karui.sw.lower.values import Lowering, Product, Scores, Value, fixed, integ
 from karui.sw.nn.binary_activation import BinaryActivation, InputBinarize
 from karui.sw.nn.binary_conv import BinaryConv2d
 from karui.sw.nn.binary_linear import BinaryLinear
+from karui.sw.nn.capsule import CapsulePrediction, MapToCapsules, SquaredLength
 from karui.sw.nn.decomposed import DecomposedConv2d, DecomposedLinear
 from karui.sw.nn.fixed_point_relu import FixedPointReLU
 from karui.sw.nn.global_average_pool import GlobalAveragePool
 from karui.sw.nn.logit_scale import LogitScale
 from karui.sw.nn.power_of_two_scale import PowerOfTwoScale
 from karui.sw.nn.quant_activation import QuantActivation
+from karui.sw.nn.quant_capsule import QuantDynamicRouting, QuantSquash
 from karui.sw.nn.quant_conv import QuantConv2d
 from karui.sw.nn.quant_fastfood import QuantFastfood
 from karui.sw.nn.quant_linear import QuantLinear
@@ -99,6 +108,31 @@ def _(layer: BinaryConv2d | QuantConv2d, lowering: Lowering, name: str, value: V
 @lower_layer.register
 def _(layer: QuantFastfood, lowering: Lowering, name: str, value: Value | Scores) -> Value:
     return lower_fastfood(layer, lowering, name, value)
+
+
+@lower_layer.register
+def _(layer: MapToCapsules, lowering: Lowering, name: str, value: Value | Scores) -> Value:
+    return lower_map_to_capsules(layer, lowering, name, value)
+
+
+@lower_layer.register
+def _(layer: QuantSquash, lowering: Lowering, name: str, value: Value | Scores) -> Value:
+    return lower_squash(layer, lowering, name, value)
+
+
+@lower_layer.register
+def _(layer: CapsulePrediction, lowering: Lowering, name: str, value: Value | Scores) -> Value:
+    return lower_prediction(layer, lowering, name, value)
+
+
+@lower_layer.register
+def _(layer: QuantDynamicRouting, lowering: Lowering, name: str, value: Value | Scores) -> Value:
+    return lower_routing(layer, lowering, name, value)
+
+
+@lower_layer.register
+def _(layer: SquaredLength, lowering: Lowering, name: str, value: Value | Scores) -> Value:
+    return lower_squared_length(layer, lowering, name, value)
 
 
 @lower_layer.register

@@ -1,21 +1,22 @@
 """CapsNet (Sabour et al. 2017): convolution, primary capsules, class capsules by routing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
 from karui.sw.models.blocks import ACTIVATION_LIMIT, check_network
+from karui.sw.models.capsule_ranges import CapsuleRanges, signed_words
 from karui.sw.models.lenet import named
 from karui.sw.nn.capsule import CapsulePrediction, DynamicRouting, MapToCapsules, SquaredLength, Squash
 from karui.sw.nn.power_of_two_scale import PowerOfTwoScale
 from karui.sw.nn.precision import FLOAT, Precision
 from karui.sw.nn.quant_activation import QuantIdentity, QuantReLU
+from karui.sw.nn.quant_capsule import SUM_BITS, VOTE_BITS, QuantDynamicRouting, QuantSquash
 from karui.sw.nn.quant_conv import QuantConv2d
+from karui.sw.numerics import signed
 
 PRIMARY_STRIDE = 2
 PIXEL_FRACTION = 8
-# Elements of a primary capsule before squashing: a capsule of 8 elements of 2 has a length of 5.7, squashed to 0.97.
-PRIMARY_LIMIT = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,8 @@ class CapsNetConfig:
         Height and width of both convolutions' windows.
     precision
         Widths of weights and activations.
+    ranges
+        What the words between the capsule layers reach.
     """
 
     image: tuple[int, int, int] = (1, 28, 28)
@@ -56,6 +59,7 @@ class CapsNetConfig:
     iterations: int = 3
     kernel: int = 9
     precision: Precision = FLOAT
+    ranges: CapsuleRanges = field(default_factory=CapsuleRanges)
 
     def __post_init__(self) -> None:
         check_network(self.image, self.classes)
@@ -88,23 +92,61 @@ def build_capsnet(config: CapsNetConfig) -> nn.Sequential:
     The outputs are the squared lengths of the class capsules.
     """
     precision = config.precision
-    bits = precision.activation_bits
     return named(
         {
             "scale": PowerOfTwoScale(fraction=PIXEL_FRACTION),
             "conv1": _conv(config, config.image[0], config.channels, stride=1, edge=True),
-            "relu1": QuantReLU(bits=bits, limit=ACTIVATION_LIMIT),
+            "relu1": QuantReLU(bits=precision.activation_bits, limit=ACTIVATION_LIMIT),
             "primary": _conv(config, config.channels, config.types * config.capsule, stride=PRIMARY_STRIDE, edge=False),
-            "requantize": QuantIdentity(bits=bits, limit=PRIMARY_LIMIT),
-            "capsules": MapToCapsules(),
-            "squash": Squash(length=config.capsule),
-            "prediction": CapsulePrediction(
-                config.capsules, config.capsule, config.classes, config.vector, weight_bits=precision.weight_bits
+            **capsule_layers(
+                config.capsules,
+                config.capsule,
+                config.classes,
+                config.vector,
+                iterations=config.iterations,
+                precision=precision,
+                ranges=config.ranges,
             ),
-            "routing": DynamicRouting(config.classes, config.vector, iterations=config.iterations),
-            "length": SquaredLength(length=config.vector),
         }
     )
+
+
+def capsule_layers(
+    capsules: int,
+    length: int,
+    classes: int,
+    vector: int,
+    *,
+    iterations: int,
+    precision: Precision,
+    ranges: CapsuleRanges,
+) -> dict[str, nn.Module]:
+    """What follows a convolution with the primary capsules' elements as channels, to the class capsules' lengths.
+
+    Parameters
+    ----------
+    capsules, length
+        Primary capsules of all positions, and their elements.
+    classes, vector
+        Class capsules and their elements.
+    iterations, precision, ranges
+        As of `CapsNetConfig`.
+    """
+    weight_bits, bits = precision.weight_bits, precision.activation_bits
+    requantize = QuantIdentity(bits=bits, limit=ranges.primary)
+    layers: dict[str, nn.Module] = {"requantize": requantize, "capsules": MapToCapsules()}
+    if bits is None:
+        layers["squash"] = Squash(length=length)
+        layers["prediction"] = CapsulePrediction(capsules, length, classes, vector)
+        layers["routing"] = DynamicRouting(classes, vector, iterations=iterations)
+    else:
+        votes, sums = signed_words(VOTE_BITS, ranges.votes), signed_words(SUM_BITS, ranges.sums)
+        layers["squash"] = QuantSquash(length=length, words=signed(bits, requantize.fraction))
+        layers["prediction"] = CapsulePrediction(
+            capsules, length, classes, vector, weight_bits=weight_bits, votes=votes
+        )
+        layers["routing"] = QuantDynamicRouting(classes, vector, iterations=iterations, votes=votes, sums=sums)
+    return layers | {"length": SquaredLength(length=vector)}
 
 
 def _conv(config: CapsNetConfig, in_channels: int, out_channels: int, *, stride: int, edge: bool) -> QuantConv2d:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from karui.sw.nn.quant_weight import QuantWeightLayer
+from karui.sw.nn.rounded_words import rounded_words
+from karui.sw.numerics import NumberFormat
 
 # Keeps the gradient of a length finite where it is zero; far below the square of any step of a quantized capsule.
 SMALLEST_SQUARE = 1e-12
@@ -58,6 +60,8 @@ class CapsulePrediction(QuantWeightLayer):
         Capsules that are predicted, and their elements.
     weight_bits
         See `QuantWeightLayer`; all weights have one scale, as the predictions are added up.
+    votes
+        Format of the predictions, which are rounded (half up) and saturated; given with `weight_bits`, and only then.
     """
 
     def __init__(
@@ -68,12 +72,15 @@ class CapsulePrediction(QuantWeightLayer):
         out_length: int,
         *,
         weight_bits: int | None = None,
+        votes: NumberFormat | None = None,
     ) -> None:
         if min(in_capsules, in_length, out_capsules, out_length) < 1:
             raise ValueError(
                 f"CapsulePrediction needs capsules and lengths of at least 1, not in_capsules={in_capsules}, "
                 f"in_length={in_length}, out_capsules={out_capsules}, out_length={out_length}"
             )
+        if (weight_bits is None) != (votes is None):
+            raise ValueError(f"give weight_bits = {weight_bits} and votes = {votes} together, or neither")
         shape = (in_capsules * out_capsules * out_length, in_length)
         super().__init__(shape, bias=False, weight_bits=weight_bits, per_channel=False)
         nn.init.normal_(self.weight, std=INITIAL_WEIGHT)
@@ -81,12 +88,14 @@ class CapsulePrediction(QuantWeightLayer):
         self.in_length = in_length
         self.out_capsules = out_capsules
         self.out_length = out_length
+        self.votes = votes
 
     def forward(self, capsules: Tensor) -> Tensor:
         with torch.autocast("cpu", enabled=False):
             vectors = torch.unflatten(capsules, -1, (self.in_capsules, self.in_length)).transpose(0, 1)
             matrices = self.forward_weight().view(self.in_capsules, -1, self.in_length)
-            return torch.bmm(vectors, matrices.transpose(1, 2)).transpose(0, 1).flatten(1)
+            votes = torch.bmm(vectors, matrices.transpose(1, 2)).transpose(0, 1).flatten(1)
+            return votes if self.votes is None else rounded_words(votes, self.votes)
 
     def extra_repr(self) -> str:
         return (
@@ -125,13 +134,22 @@ class DynamicRouting(nn.Module):
             return squash(weighted_sums(votes, self._coefficients(votes))).flatten(1)
 
     @torch.no_grad()
+    def all_sums(self, predictions: Tensor) -> list[Tensor]:
+        """Return the weighted sums of each iteration before squashing, (batch, j, element)."""
+        votes = torch.unflatten(predictions, -1, (-1, self.out_capsules * self.out_length))
+        return [weighted_sums(votes, coefficients) for coefficients in self._all_coefficients(votes)]
+
     def _coefficients(self, votes: Tensor) -> Tensor:
         """Coefficients of the last iteration, (batch, j, i)."""
+        return self._all_coefficients(votes)[-1]
+
+    @torch.no_grad()
+    def _all_coefficients(self, votes: Tensor) -> list[Tensor]:
         logits = votes.new_zeros(len(votes), votes.shape[1], self.out_capsules)
-        coefficients = logits.softmax(2).transpose(1, 2)
+        coefficients = [logits.softmax(2).transpose(1, 2)]
         for _ in range(self.iterations - 1):
-            logits += agreements(votes, squash(weighted_sums(votes, coefficients)))
-            coefficients = logits.softmax(2).transpose(1, 2)
+            logits = logits + agreements(votes, squash(weighted_sums(votes, coefficients[-1])))
+            coefficients.append(logits.softmax(2).transpose(1, 2))
         return coefficients
 
     def extra_repr(self) -> str:

@@ -1,32 +1,17 @@
 """Fastfood in integers: signs of one bit, diagonals of a few bits, words of fixed width between the transforms."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from karui.sw.nn.fastfood import Fastfood, permute
 from karui.sw.nn.precision import check_bits
+from karui.sw.nn.rounded_words import rounded_words
 from karui.sw.nn.straight_through import round_identity, sign_hard_tanh
-from karui.sw.nn.walsh_hadamard import round_words, rounded_walsh_hadamard, walsh_hadamard
+from karui.sw.nn.walsh_hadamard import rounded_walsh_hadamard, walsh_hadamard
 from karui.sw.nn.weight_quantizer import power_of_two, quantize_weight, quantized_weight
-from karui.sw.numerics import Rounding
+from karui.sw.numerics import Rounding, signed
 
 SMALLEST_WORD, LARGEST_WORD = 2, 18
-
-
-class _Words(Function):
-    @staticmethod
-    def forward(ctx: Any, real: Tensor, fraction: int, limit: int, rounding: Rounding) -> Tensor:
-        ctx.save_for_backward(real)
-        ctx.bound = limit * 2.0**-fraction
-        return round_words(real * 2.0**fraction, rounding).clamp_(-limit, limit - 1) * 2.0**-fraction
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> Any:
-        (real,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(grad_outputs[0], real, -ctx.bound, ctx.bound), None, None, None
 
 
 class QuantFastfood(Fastfood):
@@ -126,11 +111,11 @@ class QuantFastfood(Fastfood):
         return (self.bias.detach() * 2.0 ** self._output_fraction()).round().to(torch.int64)
 
     def forward(self, features: Tensor) -> Tensor:
-        signed = self._stacked(features, sign_hard_tanh(self.signs))
-        mixed = self._rounded_transform(signed, self.input_fraction or 0, self.mixing_shifts)
+        flipped = self._stacked(features, sign_hard_tanh(self.signs))
+        mixed = self._rounded_transform(flipped, self.input_fraction or 0, self.mixing_shifts)
         gaussian = self._quantized(self.gaussian)
-        words: Tensor = _Words.apply(  # type: ignore[no-untyped-call]
-            permute(mixed, self.permutation) * gaussian, self.word_fraction, 1 << (self.word_bits - 1), self.rounding
+        words = rounded_words(
+            permute(mixed, self.permutation) * gaussian, signed(self.word_bits, self.word_fraction), self.rounding
         )
         projected = self._rounded_transform(words, self.word_fraction, self.projecting_shifts)
         scaled = projected[..., : self.out_features] * self._quantized(self.scale * self.normalization)
