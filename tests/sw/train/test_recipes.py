@@ -18,6 +18,7 @@ LEAST_ACCURACY = {
     "bnn-tfc": 0.932,
     "bnn-sfc": 0.978,
     "bnn-lfc": 0.987,
+    "bnn-lfc-shared": 0.986,
     "bnn-cnn": 0.992,
     "bnn-cnn-fashion": 0.895,
     "binaryconnect-deterministic": 0.986,
