@@ -103,7 +103,8 @@ def synthesize(
     netlist = map_netlist(sources, top=top, clock=clock, device=device, folder=partial)
     absorption = None
     if device.family == "ecp5" and absorb_registers:
-        absorption = absorb_output_registers(netlist.design) + absorb_multiplier_registers(netlist.design)
+        absorption = absorb_output_registers(netlist.design)
+        absorption += absorb_multiplier_registers(netlist.design, clock_mhz=clock_mhz)
     by_module = count_cells(netlist.design["cells"], device.family)
     cells = sum(by_module.values(), CellCount())
     mapped = write_netlist(netlist, partial)

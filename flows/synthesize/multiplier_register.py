@@ -7,8 +7,9 @@ where that is the same circuit:
 
 - an operand whose every bit comes from a flip-flop, or is 0, takes what the flip-flops take; these stay where they have
   other loads, so that a register which feeds many multipliers becomes one in each,
-- a product whose every bit in use goes to one flip-flop and nowhere else drives what these drive, and again what the
-  next ones drive,
+- a product whose every bit in use goes to one flip-flop and nowhere else drives what these drive; and again what the
+  next ones drive, if the clock needs it. Below `UNPIPELINED_MHZ` the 4 ns fit into a cycle, and the second flip-flops
+  serve better on the way: multipliers stand in a few rows, up to 6 ns from the adders behind them in a full device,
 - the flip-flops are on one clock's rising edge, without enable and reset, and start at 0 as the registers do.
 """
 
@@ -22,7 +23,11 @@ _OPERAND_BITS = 18
 _PRODUCT_BITS = 36
 
 
-def absorb_multiplier_registers(module: dict[str, Any]) -> Absorption:
+UNPIPELINED_MHZ = 200.0
+"""Clock up to which a multiplier needs no register inside, between those of its operands and of its product."""
+
+
+def absorb_multiplier_registers(module: dict[str, Any], *, clock_mhz: float) -> Absorption:
     """Use the registers of a module's multipliers wherever plain registers surround them.
 
     Parameters
@@ -31,17 +36,20 @@ def absorb_multiplier_registers(module: dict[str, Any]) -> Absorption:
         A flat ECP5 module in Yosys' JSON form, changed in place: MULT18X18D cells get ``REG_INPUTA_CLK``,
         ``REG_INPUTB_CLK``, ``REG_OUTPUT_CLK`` and ``REG_PIPELINE_CLK``, the flip-flops that nothing needs any more are
         gone.
+    clock_mhz
+        Clock that the design is made for.
 
     Returns
     -------
     Absorption
         What was moved, and why other operands and products were not.
     """
-    return _Absorber(module).run()
+    return _Absorber(module, pipelined=clock_mhz > UNPIPELINED_MHZ).run()
 
 
 class _Absorber:
-    def __init__(self, module: dict[str, Any]) -> None:
+    def __init__(self, module: dict[str, Any], *, pipelined: bool) -> None:
+        self.pipelined = pipelined
         self.cells: dict[str, Cell] = module["cells"]
         self.loads = loads_of(module)
         self.driver: dict[Bit, str] = {
@@ -60,7 +68,7 @@ class _Absorber:
             for letter in "AB":
                 self._note(self._absorb_operand(name, cell, letter, clock))
             # The register at the output first: it is the one that shortens the way out of the multiplier.
-            if self._note(self._absorb_product(cell, "REG_OUTPUT_CLK", clock)):
+            if self._note(self._absorb_product(cell, "REG_OUTPUT_CLK", clock)) and self.pipelined:
                 self._absorb_product(cell, "REG_PIPELINE_CLK", clock)
             for pin, bit in (("CLK0", clock), ("CE0", "1"), ("RST0", "0")):
                 cell["connections"][pin] = [bit]

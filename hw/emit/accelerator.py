@@ -24,6 +24,8 @@ from karui.hw.streams.axi_stream import (
     connect_axi_ports,
 )
 from karui.hw.streams.fork import Fork
+from karui.hw.streams.skid_buffer import SkidBuffer
+from karui.hw.streams.stream import lanes_of
 from karui.hw.streams.width_converter import WidthConverter
 from karui.sw.ir import Graph, Tensor
 
@@ -68,7 +70,12 @@ class Accelerator:
     @cached_property
     def dataflow(self) -> Dataflow:
         """The streams between the engines."""
-        return Dataflow(graph=self.graph, stages=self.stages, engines=self.engines)
+        return Dataflow(
+            graph=self.graph,
+            stages=self.stages,
+            engines=self.engines,
+            register_slices=self.folding.register_slices,
+        )
 
     @property
     def input(self) -> Tensor:
@@ -88,9 +95,11 @@ class Accelerator:
             element=self.input.number_format,
             elements=self.input.elements,
             lanes=lanes,
-            # Every engine holds a frame in work and one in wait at the most, unless frames are shorter than pipelines.
+            # Every engine holds a frame in work and one in wait at the most, unless frames are shorter than pipelines;
+            # registers in front of it hold two, of a beat each.
             frames_in_flight=max(
-                2 * len(self.engines) + 2, -(-(self.latency - 2) // self.dataflow.interval) + _FRAMES_AT_THE_ENDS
+                2 * (len(self.engines) + len(self.folding.register_slices)) + 2,
+                -(-(self.latency - 2) // self.dataflow.interval) + _FRAMES_AT_THE_ENDS,
             ),
         )
 
@@ -179,6 +188,12 @@ class AcceleratorTop(wiring.Component):
                     m.submodules[f"{place}_width"] = widths = WidthConverter(link.converter)
                     wiring.connect(m, edge, widths.i)
                     edge = widths.o
+                if link.register_slice:
+                    m.submodules[f"{place}_slice"] = registers = SkidBuffer(
+                        lanes_of(link.tensor.number_format, link.lanes_out)
+                    )
+                    wiring.connect(m, edge, registers.i)
+                    edge = registers.o
                 if link in flow.fifos:
                     m.submodules[f"{place}_fifo"] = fifo = DeepFifo(flow.fifos[link])
                     wiring.connect(m, edge, fifo.i)

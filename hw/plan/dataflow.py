@@ -28,7 +28,7 @@ _ROUNDS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """The way of a stream to one of its readers: a width converter, and a FIFO if the reader joins streams.
+    """The way of a stream to one of its readers: a width converter, registers, and a FIFO if the reader joins streams.
 
     Parameters
     ----------
@@ -44,6 +44,8 @@ class Link:
         Elements a beat as sent and as read.
     joins : bool
         Whether the reader has several inputs.
+    register_slice : bool
+        Whether it ends in registers.
     """
 
     stream: str
@@ -53,6 +55,7 @@ class Link:
     lanes_in: int
     lanes_out: int
     joins: bool
+    register_slice: bool
 
     @property
     def words(self) -> int:
@@ -103,11 +106,14 @@ class Dataflow:
         Of the graph.
     engines : tuple of Engine
         One a stage.
+    register_slices : frozenset of str
+        Stages with registers in front of them.
     """
 
     graph: Graph
     stages: tuple[Stage, ...]
     engines: tuple[Engine, ...]
+    register_slices: frozenset[str] = frozenset()
 
     @cached_property
     def input_lanes(self) -> int:
@@ -132,6 +138,7 @@ class Dataflow:
                     lanes_in=lanes[stream],
                     lanes_out=lanes[stream] if stage is None else names[stage].lanes_in,
                     joins=stage is not None and len(stage.reads) > 1,
+                    register_slice=stage is not None and stage.name in self.register_slices,
                 )
                 for stage, port in ends
             )
@@ -193,6 +200,9 @@ class Dataflow:
                 if link.converter is not None:
                     before, edge = edge, graph.events(link.words)
                     connect(link.converter, graph, [before], [edge])
+                if link.register_slice:
+                    before, edge = edge, graph.events(link.words)
+                    connect_skid_buffer(graph, before, edge)
                 if link.joins:
                     before, edge = edge, graph.events(link.words)
                     bits = link.lanes_out * link.tensor.number_format.bits

@@ -63,6 +63,9 @@ class Fold:
         What products of integers are made of, where the stage has any.
     lut_inputs : {4, 6}
         Inputs of the target's look-up tables, which population counts are built for.
+    register_slice : bool
+        Whether what the stage reads passes registers in both directions, a cycle later: in a design that fills its
+        device, engines lie far apart.
     """
 
     simd: int
@@ -71,6 +74,7 @@ class Fold:
     bases: int = 1
     multiplier: Multiplier = "dsp"
     lut_inputs: LutInputs = 4
+    register_slice: bool = False
 
     def __str__(self) -> str:
         further = "".join(

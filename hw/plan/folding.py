@@ -50,6 +50,15 @@ class Folding:
         """The same, with population counts built for look-up tables of so many inputs."""
         return Folding(folds={name: replace(fold, lut_inputs=lut_inputs) for name, fold in self.folds.items()})
 
+    def with_register_slices(self) -> Folding:
+        """The same, with registers in front of every stage."""
+        return Folding(folds={name: replace(fold, register_slice=True) for name, fold in self.folds.items()})
+
+    @property
+    def register_slices(self) -> frozenset[str]:
+        """Stages with registers in front of them."""
+        return frozenset(name for name, fold in self.folds.items() if fold.register_slice)
+
     def save(self, path: Path) -> None:
         """Write the folding as JSON, one stage a key."""
         document = {
@@ -138,7 +147,7 @@ def check(pipeline: Sequence[Stage], folding: Folding) -> Folding:
         legal = choices(stage)
         if fold is None:
             raise FoldingError(f"the folding lacks the stage {stage.name!r}")
-        if replace(fold, lut_inputs=Fold.lut_inputs) not in legal:
+        if replace(fold, lut_inputs=Fold.lut_inputs, register_slice=Fold.register_slice) not in legal:
             labels = {"simd": "SIMD may be", "pe": "PE"}
             if isinstance(stage.op, BinaryBases):
                 labels |= {"planes": "planes", "bases": "bases"}
@@ -308,7 +317,9 @@ def _excess(needed: Resources, budget: Resources) -> float:
 def total_cost(pipeline: Sequence[Stage], folding: Folding) -> Resources:
     """Estimated cells of all stages, and of what stands where streams fork and join."""
     folded = tuple(engine(stage.op, stage, folding.folds[stage.name]) for stage in pipeline)
-    flow = Dataflow(graph=pipeline[0].graph, stages=tuple(pipeline), engines=folded)
+    flow = Dataflow(
+        graph=pipeline[0].graph, stages=tuple(pipeline), engines=folded, register_slices=folding.register_slices
+    )
     return engines_cost(pipeline, folding) + flow.cost
 
 

@@ -164,6 +164,29 @@ def test_branches_are_bit_exact_and_as_fast_as_predicted(
             assert measured == (accelerator.predicted.initiation_interval, accelerator.predicted.latency)
 
 
+@pytest.mark.parametrize(
+    ("network", "interval"), [(residual, 1500), (inception, 2400), (shuffle_unit, 400), (tapped, 1000), (vectors, 2)]
+)
+def test_register_slices_change_neither_results_nor_rate(
+    network: Callable[[], Graph], interval: int, tmp_path: Path
+) -> None:
+    graph = network()
+    plain = fold_for_interval(stages(graph), interval)
+    accelerator = Accelerator(graph=graph, folding=plain.with_register_slices())
+    write_design(accelerator, tmp_path)
+    frames, expected = frames_of(graph)
+    for mode in BackPressure:
+        result = run_regression(tmp_path, frames, expected, back_pressure=mode, seed=interval)
+        assert result.passed, result.failure()
+        if mode is BackPressure.NONE:
+            measured = (result.initiation_interval, result.latency)
+            assert measured == (accelerator.predicted.initiation_interval, accelerator.predicted.latency)
+    without = Accelerator(graph=graph, folding=plain)
+    assert accelerator.interval == without.interval
+    # Mostly later; earlier where what they hold lets a stage before them go on.
+    assert accelerator.latency != without.latency
+
+
 def play_with_depth(
     network: Callable[[], Graph], interval: int, folder: Path, stage: str, port: int, depth: int
 ) -> RegressionResult:

@@ -116,7 +116,7 @@ def test_plain_registers_around_multipliers_are_absorbed_and_nothing_changes(tmp
     netlist = mapped("registered_multiplier.v", tmp_path)
     # Operand a (13 bits) feeds both; b and c have 10 bits, the products 23, twice registered.
     assert flip_flops(netlist) == 13 + 2 * 10 + 4 * 23
-    assert absorb_multiplier_registers(netlist.design) == Absorption(ports=6, registers=125, refused={})
+    assert absorb_multiplier_registers(netlist.design, clock_mhz=250) == Absorption(ports=6, registers=125, refused={})
     assert flip_flops(netlist) == 0
     registers = [f"REG_{name}_CLK" for name in ("INPUTA", "INPUTB", "PIPELINE", "OUTPUT")]
     multipliers = [cell["parameters"] for cell in netlist.design["cells"].values() if cell["type"] == "MULT18X18D"]
@@ -124,9 +124,18 @@ def test_plain_registers_around_multipliers_are_absorbed_and_nothing_changes(tmp
     assert mismatches(netlist, tmp_path) == 0
 
 
+def test_register_behind_a_product_stays_on_its_way_where_the_clock_leaves_time(tmp_path: Path) -> None:
+    netlist = mapped("registered_multiplier.v", tmp_path)
+    absorption = absorb_multiplier_registers(netlist.design, clock_mhz=150)
+    assert absorption == Absorption(ports=6, registers=125 - 2 * 23, refused={})
+    multipliers = [cell["parameters"] for cell in netlist.design["cells"].values() if cell["type"] == "MULT18X18D"]
+    assert [each.get("REG_PIPELINE_CLK", "NONE") for each in multipliers] == ["NONE"] * 2
+    assert mismatches(netlist, tmp_path) == 0
+
+
 def test_comparison_sees_a_multiplier_register_that_was_lost(tmp_path: Path) -> None:
     netlist = mapped("registered_multiplier.v", tmp_path)
-    absorb_multiplier_registers(netlist.design)
+    absorb_multiplier_registers(netlist.design, clock_mhz=250)
     for cell in netlist.design["cells"].values():
         if cell["type"] == "MULT18X18D":
             cell["parameters"]["REG_PIPELINE_CLK"] = "NONE"
@@ -150,6 +159,6 @@ def test_other_registers_around_multipliers_stay_and_nothing_changes(
     kind: str, left: int, refused: dict[str, int], tmp_path: Path
 ) -> None:
     netlist = mapped("registered_multiplier.v", tmp_path, KIND=kind)
-    assert absorb_multiplier_registers(netlist.design).refused == refused
+    assert absorb_multiplier_registers(netlist.design, clock_mhz=250).refused == refused
     assert flip_flops(netlist) == left
     assert mismatches(netlist, tmp_path) == 0
