@@ -6,6 +6,7 @@ from karui.sw.models.alexnet import AlexNetConfig, build_alexnet
 from karui.sw.models.binary_connect import BinaryConnectConfig, build_binary_connect
 from karui.sw.models.bnn import BinaryCNNConfig, BinaryMLPConfig, build_binary_cnn, build_binary_mlp
 from karui.sw.models.capsnet import CapsNetConfig, build_capsnet
+from karui.sw.models.capsule_vgg import CapsuleVggConfig, build_capsule_vgg
 from karui.sw.models.deep_fried import DeepFriedConfig, build_deep_fried
 from karui.sw.models.inception import InceptionConfig, build_inception
 from karui.sw.models.lenet import LeNet5Config, LeNet300Config, build_lenet_5, build_lenet_300
@@ -31,6 +32,7 @@ LightConfig = (
     | LeNet5Config
     | DeepFriedConfig
     | CapsNetConfig
+    | CapsuleVggConfig
 )
 # Networks of ordinary layers, to be decomposed.
 FloatConfig = MnistCnnConfig | AlexNetConfig | VggConfig | SegNetConfig
@@ -52,6 +54,7 @@ FAMILIES: dict[str, type[ModelConfig]] = {
     "lenet5": LeNet5Config,
     "deep-fried": DeepFriedConfig,
     "capsnet": CapsNetConfig,
+    "capsule-vgg": CapsuleVggConfig,
     "mnist-cnn": MnistCnnConfig,
     "alexnet": AlexNetConfig,
     "vgg": VggConfig,
@@ -90,6 +93,8 @@ def build_model(config: ModelConfig) -> nn.Sequential:
             return build_deep_fried(config)
         case CapsNetConfig():
             return build_capsnet(config)
+        case CapsuleVggConfig():
+            return build_capsule_vgg(config)
         case MnistCnnConfig():
             return build_mnist_cnn(config)
         case AlexNetConfig():

@@ -14,9 +14,11 @@ from karui.sw.ir import GraphError, MatrixVector, Routing, SquaredLength, Squash
 from karui.sw.lower.agreement import compare_with_golden, to_graph_layout
 from karui.sw.lower.from_torch import lower
 from karui.sw.lower.unsupported import UnsupportedLayer
+from karui.sw.models.blocks import Stage
 from karui.sw.models.build import build_model
 from karui.sw.models.capsnet import CapsNetConfig
 from karui.sw.models.capsule_ranges import CapsuleRanges
+from karui.sw.models.capsule_vgg import CapsuleVggConfig
 from karui.sw.nn.capsule import CapsulePrediction, MapToCapsules
 from karui.sw.nn.capsule import Squash as RealSquash
 from karui.sw.nn.precision import Precision
@@ -62,6 +64,27 @@ def test_graph_computes_what_the_network_computes(iterations: int) -> None:
     ops = [type(node.op) for node in lowered.graph.nodes]
     assert (ops.count(Squash), ops.count(Routing), ops.count(SquaredLength)) == (1, 1, 1)
     assert ops.count(MatrixVector) == 3
+
+
+def test_capsules_behind_batch_norms() -> None:
+    config = CapsuleVggConfig(
+        image=(2, 8, 8),
+        classes=4,
+        stages=(Stage(channels=6), Stage(channels=8)),
+        types=3,
+        capsule=4,
+        vector=6,
+        precision=SMALL.precision,
+    )
+    torch.manual_seed(7)
+    model = build_model(config)
+    frames = torch.randint(0, 256, (150, *config.image))
+    model.train()
+    model(frames.float())
+    lowered = lower(model, config.image)
+    agreement = compare_with_golden(model, lowered, frames.numpy())
+    assert agreement.mismatches == 0
+    assert len(set(agreement.golden_classes.tolist())) > 1
 
 
 def test_every_layers_words_are_the_graphs() -> None:

@@ -5,6 +5,7 @@ import torch
 
 from karui.sw.models.build import build_model
 from karui.sw.models.capsnet import CapsNetConfig
+from karui.sw.models.capsule_vgg import STAGES_8, CapsuleVggConfig
 from karui.sw.models.catalog import NETWORKS
 from karui.sw.models.count import count
 from karui.sw.train.reconstruction import ReconstructionConfig, build_decoder
@@ -57,3 +58,17 @@ def test_shapes() -> None:
 def test_refusals(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CapsNetConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_capsules_behind_a_vgg() -> None:
+    config = CapsuleVggConfig(image=(3, 16, 16), stages=STAGES_8[:2], types=3)
+    assert (config.grid, config.capsules) == ((4, 4), 48)
+    model = build_model(config).eval()
+    assert model(torch.randint(0, 256, (2, 3, 16, 16)).float()).shape == (2, 10)
+    with torch.device("meta"):
+        network = count(build_model(CapsuleVggConfig()), (3, 32, 32))
+    convolutions = 9 * (3 * 32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128 + 128 * 128)
+    norms = 2 * (2 * (32 + 64 + 128) + 128)
+    assert network.parameters == convolutions + norms + 256 * 8 * 160
+    with pytest.raises(ValueError, match="at least 8 pixels high and wide for 3 pools, not 7 x 32"):
+        CapsuleVggConfig(image=(3, 7, 32))
