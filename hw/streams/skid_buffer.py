@@ -35,9 +35,11 @@ class SkidBuffer(wiring.Component):
         front_valid = Signal()
         skid = Signal(self.layout, reset_less=True)
         skid_valid = Signal()
+        # The contrary of `skid_valid`, in a register of its own: the way of the reply starts without a gate.
+        takes = Signal(init=1)
 
         m.d.comb += [
-            self.i.ready.eq(~skid_valid),
+            self.i.ready.eq(takes),
             self.o.valid.eq(front_valid),
             self.o.payload.eq(front),
         ]
@@ -48,9 +50,10 @@ class SkidBuffer(wiring.Component):
                 front.eq(skid),
                 front_valid.eq(skid_valid | self.i.valid),
                 skid_valid.eq(0),
+                takes.eq(1),
             ]
             with m.If(~skid_valid):
                 m.d.sync += front.eq(self.i.payload)
         with m.Elif(self.i.valid):
-            m.d.sync += skid_valid.eq(1)
+            m.d.sync += [skid_valid.eq(1), takes.eq(0)]
         return m
