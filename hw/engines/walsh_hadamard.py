@@ -19,6 +19,9 @@ from karui.sw.ir import Tensor
 from karui.sw.ir import WalshHadamard as Transform
 from karui.sw.numerics import NumberFormat, format_for_range
 
+GROUP_LANES = 2
+"""Lanes that share counters, memories and a queue: one address or enable of all lanes would be a long way to each."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WalshHadamardConfig:
@@ -90,14 +93,23 @@ class WalshHadamardConfig:
 
     @property
     def butterflies(self) -> tuple[ButterflyConfig, ...]:
-        """The stages whose pairs lie in different beats."""
+        """The stages whose pairs lie in different beats, of a group of lanes."""
         return tuple(
             ButterflyConfig(
-                distance=distance // self.lanes, lanes=self.lanes, arithmetic=arithmetic, storage=self.storage
+                distance=distance // self.lanes,
+                lanes=len(self.groups[0]),
+                arithmetic=arithmetic,
+                storage=self.storage,
             )
             for distance, arithmetic in zip(self.transform.distances, self.sums, strict=True)
             if distance >= self.lanes
         )
+
+    @property
+    def groups(self) -> tuple[range, ...]:
+        """Lanes that share control, as many in each group: there are 1, 2, 4, ... or an even number of them."""
+        size = min(GROUP_LANES, self.lanes)
+        return tuple(range(first, first + size) for first in range(0, self.lanes, size))
 
     @property
     def latency(self) -> int:
@@ -147,40 +159,57 @@ class WalshHadamard(wiring.Component):
 
     def __init__(self, config: WalshHadamardConfig) -> None:
         self.config = config
-        self._results = lanes_of(config.output_format, config.lanes)
         super().__init__(
             {
                 "i": In(stream.Signature(lanes_of(config.element, config.lanes))),
-                "o": Out(stream.Signature(self._results)),
+                "o": Out(stream.Signature(lanes_of(config.output_format, config.lanes))),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        m.submodules.output = output = ElasticOutput(
-            ElasticOutputConfig(payload=self._results, period=1, latency=config.latency)
-        )
-        wiring.connect(m, output.o, wiring.flipped(self.o))
-        accepts, drains = self._steps(m, output)
-        valid = delayed(m, accepts, 1, name="accepted", control=True)
-        drains = delayed(m, drains, 1, name="draining", control=True)
-        words = [
-            delayed(m, integer_of(word, config.element), 1, name=f"word_{lane}")
-            for lane, word in enumerate(self.i.payload)
-        ]
-        for stage, butterfly_config in enumerate(config.butterflies):
-            m.submodules[f"butterfly_{stage}"] = butterfly = Butterfly(butterfly_config)
-            m.d.comb += [butterfly.i.valid.eq(valid), butterfly.drains.eq(drains)]
-            m.d.comb += [lane.eq(word) for lane, word in zip(butterfly.i.payload, words, strict=True)]
-            valid, drains = butterfly.o.valid, butterfly.drains_on
-            words = [butterfly.o.payload[lane] for lane in range(config.lanes)]
+        payload = lanes_of(config.output_format, len(config.groups[0]))
+        queue = ElasticOutputConfig(payload=payload, period=1, latency=config.latency)
+        outputs = [ElasticOutput(queue) for _ in config.groups]
+        for number, output in enumerate(outputs):
+            m.submodules[f"output_{number}"] = output
+        # All groups are in step: what the first one says holds for each.
+        m.d.comb += self.o.valid.eq(outputs[0].o.valid)
+        accepts, drains = self._steps(m, outputs[0])
+        words: list[Value] = []
+        valid: list[Value] = []
+        for number, group in enumerate(config.groups):
+            results, complete = self._between_beats(m, number, group, accepts, drains)
+            words += results
+            valid.append(complete)
         within = list(zip(config.transform.distances, config.sums, strict=True))[len(config.butterflies) :]
         for distance, arithmetic in within:
             words = _within_beat(m, words, distance, arithmetic)
-        m.d.comb += output.i.valid.eq(delayed(m, valid, len(within), name="valid", control=True))
-        m.d.comb += [lane.eq(word) for lane, word in zip(output.i.payload, words, strict=True)]
+        for number, (group, output) in enumerate(zip(config.groups, outputs, strict=True)):
+            complete = delayed(m, valid[number], len(within), name=f"valid_{number}", control=True)
+            m.d.comb += [output.i.valid.eq(complete), output.o.ready.eq(self.o.ready)]
+            if number:
+                m.d.comb += output.reserve.eq(outputs[0].reserve)
+            for place, lane in enumerate(group):
+                m.d.comb += [output.i.payload[place].eq(words[lane]), self.o.payload[lane].eq(output.o.payload[place])]
         return m
+
+    def _between_beats(
+        self, m: Module, number: int, group: range, accepts: Value, drains: Value
+    ) -> tuple[list[Value], Value]:
+        """The butterflies of a group of lanes; returns their results, and whether they are."""
+        config = self.config
+        valid = delayed(m, accepts, 1, name=f"accepted_{number}", control=True)
+        drains = delayed(m, drains, 1, name=f"draining_{number}", control=True)
+        words = [delayed(m, integer_of(self.i.payload[lane], config.element), 1, name=f"word_{lane}") for lane in group]
+        for stage, butterfly_config in enumerate(config.butterflies):
+            m.submodules[f"butterfly_{stage}_{number}"] = butterfly = Butterfly(butterfly_config)
+            m.d.comb += [butterfly.i.valid.eq(valid), butterfly.drains.eq(drains)]
+            m.d.comb += [lane.eq(word) for lane, word in zip(butterfly.i.payload, words, strict=True)]
+            valid, drains = butterfly.o.valid, butterfly.drains_on
+            words = [butterfly.o.payload[place] for place in range(len(group))]
+        return words, valid
 
     def _steps(self, m: Module, output: ElasticOutput) -> tuple[Value, Value]:
         """Take beats, and let results go; returns whether a beat comes, and whether results go without a last one."""
@@ -201,7 +230,7 @@ class WalshHadamard(wiring.Component):
             output.reserve.eq(output.credit & (holds | (self.i.valid & last_comes))),
             # With no place free a result goes in the same cycle; with the last beat the first one of its own.
             self.i.ready.eq(output.credit | ~(none_free | last_comes)),
-            frees.eq(drains & (~self.i.valid | last_comes)),
+            frees.eq(drains & ~self.i.valid),
             fills.eq(self.i.valid & ~(none_free | last_comes | drains)),
         ]
         with m.If(accepts):

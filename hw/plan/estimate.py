@@ -412,12 +412,12 @@ def _(op: WalshHadamard, stage: Stage, fold: Fold) -> Resources:
         total += Resources(luts=fold.simd * width)
         if stage_number < len(config.butterflies):
             butterfly = config.butterflies[stage_number]
-            counters = 2 * butterfly.distance.bit_length() + 6
-            total += Resources(luts=2 * fold.simd * width + counters)
+            groups, counters = len(config.groups), 2 * butterfly.distance.bit_length() + 6
+            total += Resources(luts=2 * fold.simd * width + groups * counters)
             if not butterfly.in_registers:
-                delay = memory_cost(butterfly.distance, fold.simd * width, distributed=DISTRIBUTED_RAM_WORDS)
+                delay = memory_cost(butterfly.distance, butterfly.lanes * width, distributed=DISTRIBUTED_RAM_WORDS)
                 # Distributed RAM is half as dear again as a ROM.
-                total += Resources(luts=3 * delay.luts // 2, block_rams=delay.block_rams)
+                total += Resources(luts=groups * (3 * delay.luts // 2), block_rams=groups * delay.block_rams)
     return total
 
 
