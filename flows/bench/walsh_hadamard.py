@@ -19,7 +19,7 @@ from karui.flows.synthesize.yosys import map_netlist, write_netlist
 from karui.hw.emit.manifest import Manifest
 from karui.hw.emit.verilog import emit
 from karui.hw.emit.yosys import run_yosys
-from karui.hw.engines.walsh_hadamard import WalshHadamard, WalshHadamardConfig
+from karui.hw.engines.walsh_hadamard import GROUP_LANES, WalshHadamard, WalshHadamardConfig
 from karui.hw.plan.estimate import Fold
 from karui.hw.plan.folding import Folding
 from karui.sim.frames_on_demand import RegisteredStage
@@ -36,8 +36,8 @@ SIZE = 1024
 STAGES = SIZE.bit_length() - 1
 WORD = signed(16)
 ADDERS, WORDS, LUT4, CARRY, CLOCK_MHZ = 2 * STAGES, SIZE - 1, 600, 320, 250.0
-# nextpnr works towards the clock that it is asked for.
-AIM_MHZ = 265.0
+# Four times the samples on wires four times as many: a slower clock, but many more samples a second.
+WIDE_LANES, WIDE_CLOCK_MHZ, WIDE_SPEEDUP = 4, 175.0, 2.5
 SEEDS = 2
 SEED = 1
 FRAMES = 12
@@ -57,11 +57,15 @@ class Variant:
         Samples a cycle.
     shifts : tuple of int or None
         Bits that each stage drops, rounded; None for exact growth.
+    clock_mhz, aim_mhz : float
+        Clock to reach, and the one asked for: nextpnr works towards that.
     """
 
     name: str
     lanes: int
     shifts: tuple[int, ...] | None = None
+    clock_mhz: float = CLOCK_MHZ
+    aim_mhz: float = 265.0
 
     @property
     def config(self) -> WalshHadamardConfig:
@@ -73,7 +77,7 @@ class Variant:
 VARIANTS = (
     Variant(name="exact", lanes=1),
     Variant(name="halved at each stage", lanes=1, shifts=(1,) * STAGES),
-    Variant(name="exact, 4 a cycle", lanes=4),
+    Variant(name=f"exact, {WIDE_LANES} a cycle", lanes=WIDE_LANES, clock_mhz=WIDE_CLOCK_MHZ, aim_mhz=215.0),
 )
 
 
@@ -107,7 +111,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
                 at_most(f"{name}: LUT4", cells.lut, LUT4),
                 at_most(f"{name}: carry cells", cells.carry, CARRY),
             ]
-        checks.append(at_least(f"{name}: clock, best of {SEEDS} seeds, MHz", reached, CLOCK_MHZ))
+        checks.append(at_least(f"{name}: clock, best of {SEEDS} seeds, MHz", reached, variant.clock_mhz))
         details[name] = {
             "samples_a_cycle": lanes,
             "bits_in": WORD.bits,
@@ -128,6 +132,9 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
             "million_samples_a_second": round(reached * lanes),
             "critical_path": str(result.critical_path).split("\n"),
         }
+    narrow, wide = (details[variant.name]["million_samples_a_second"] for variant in (VARIANTS[0], VARIANTS[-1]))
+    speedup = f"samples a second, {VARIANTS[-1].name}, over {VARIANTS[0].name}"
+    checks.append(at_least(speedup, round(wide / narrow, 2), WIDE_SPEEDUP))
     return BenchmarkResult(checks=tuple(checks), details=details, seed=SEED)
 
 
@@ -180,14 +187,14 @@ def _structure(design: Design) -> tuple[int, int, int]:
     def number(cell: dict[str, Any], parameter: str) -> int:
         return int(cell["parameters"][parameter], 2)
 
-    # Flattening names an adder `$flatten\\transform.\\butterfly_0.$add...`, a memory `transform.butterfly_0.words`.
+    # Flattening names an adder `$flatten\\transform.\\butterfly_0_0.$add...`, a memory `transform.butterfly_0_0.words`.
     cells = [(name.replace("\\", ""), cell) for name, cell in module["cells"].items()]
     cells = [(name, cell) for name, cell in cells if name.removeprefix("$flatten").startswith(f"{NAME}.")]
     sums = [cell for _, cell in cells if cell["type"] in ("$add", "$sub") and number(cell, "Y_WIDTH") > WORD.bits]
     memories = {name: cell for name, cell in cells if cell["type"].startswith("$mem")}
-    lanes = design.accelerator.folding.folds[NAME].simd
+    lanes = min(GROUP_LANES, design.accelerator.folding.folds[NAME].simd)
     words = lanes * sum(number(cell, "SIZE") for name, cell in memories.items() if ".butterfly_" in name)
-    queue = lanes * sum(number(cell, "SIZE") for name, cell in memories.items() if ".output." in name)
+    queue = lanes * sum(number(cell, "SIZE") for name, cell in memories.items() if ".output_" in name)
     registers = [name for name in module["netnames"] if name.startswith(f"{NAME}.butterfly_") and ".held_" in name]
     return len(sums), words + len(registers), queue
 
@@ -200,7 +207,7 @@ def _place(variant: Variant, folder: Path, run: BenchmarkRun) -> SynthesisResult
             folder / "timed",
             folder / "placed",
             device=DEVICE,
-            clock_mhz=AIM_MHZ,
+            clock_mhz=variant.aim_mhz,
             seeds=SEEDS,
             top=NAME,
             progress=run.progress,
@@ -235,9 +242,11 @@ def _play_netlist(
 WALSH_HADAMARD = Benchmark(
     name="walsh-hadamard",
     description=f"pipeline of {SIZE} points of {WORD.bits} bits on {DEVICE.name}, best of {SEEDS} seeds: exact growth "
-    f"to {VARIANTS[0].config.output_format.bits} bits; halved and rounded at each stage; exact at 4 samples a cycle",
+    f"to {VARIANTS[0].config.output_format.bits} bits; halved and rounded at each stage; exact at {WIDE_LANES} "
+    "samples a cycle",
     target="RTL equal to scipy's Hadamard matrix under back-pressure, netlist too, a beat a cycle; at 1 sample a cycle "
-    f"<= {ADDERS} adders, <= {WORDS:,} words of delay, <= {LUT4} LUT4, <= {CARRY} carry cells; >= {CLOCK_MHZ:g} MHz",
+    f"<= {ADDERS} adders, <= {WORDS:,} words of delay, <= {LUT4} LUT4, <= {CARRY} carry cells, >= {CLOCK_MHZ:g} MHz; "
+    f"at {WIDE_LANES} >= {WIDE_CLOCK_MHZ:g} MHz and >= {WIDE_SPEEDUP:g} times the samples a second",
     minutes=20,
     measure=measure,
 )
