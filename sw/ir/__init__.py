@@ -11,7 +11,7 @@ from karui.sw.ir.bounds import (
     squared_length_range,
 )
 from karui.sw.ir.builder import GraphBuilder, with_storage
-from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash
+from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash, single_fraction
 from karui.sw.ir.graph import Constant, Graph, Node, graphs_equal
 from karui.sw.ir.infer import infer
 from karui.sw.ir.ops import (
@@ -84,6 +84,7 @@ __all__ = [
     "product_range",
     "routing_sum_range",
     "save_graph",
+    "single_fraction",
     "squared_length_range",
     "verify",
     "with_storage",

@@ -1,0 +1,135 @@
+"""A deep memory that is written in one place and read in another, at the speed of a single block RAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Array, Module, Shape, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from karui.hw.memory.memory_style import DISTRIBUTED_RAM_WORDS, Storage, ram_attributes, resolve
+from karui.hw.memory.resources import Resources, memory_cost
+from karui.hw.streams.stream import delayed
+
+# Depths and widths of a block RAM that is written and read at once, the deepest last.
+_SHAPES = ((1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BankedRamConfig:
+    """Parameters of a `BankedRam`.
+
+    Parameters
+    ----------
+    words, width : int
+        Words, and bits of each.
+    storage : {"block", "distributed", "auto"}
+        Memory of the words; `auto` keeps up to 32 in look-up tables.
+    """
+
+    words: int
+    width: int
+    storage: Storage = "auto"
+
+    @property
+    def resolved(self) -> Storage:
+        """Where the words lie."""
+        return resolve(self.storage, depth=self.words, limit=DISTRIBUTED_RAM_WORDS)
+
+    @property
+    def bank_words(self) -> int:
+        """Words of a bank, a power of two where there are several: of the least block RAMs, the fewest banks."""
+        if self.resolved == "distributed":
+            return self.words
+        depth = min(_SHAPES, key=lambda shape: (self._banks(shape[0]) * -(-self.width // shape[1]), -shape[0]))[0]
+        return min(depth, self.words)
+
+    @property
+    def banks(self) -> int:
+        """Memories side by side."""
+        return self._banks(self.bank_words)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from an address to its word: the memory, the register behind it, and a choice of banks."""
+        return 2 + (self.banks > 1)
+
+    @property
+    def cost(self) -> Resources:
+        """Cells, estimated."""
+        cells = memory_cost(self.bank_words, self.width, distributed=DISTRIBUTED_RAM_WORDS)
+        # Distributed RAM is half as dear again as a ROM.
+        choice = self.width * -(-(self.banks - 1) // 2)
+        return Resources(luts=cells.luts * 3 // 2 + choice, block_rams=self.banks * cells.block_rams)
+
+    def _banks(self, depth: int) -> int:
+        return -(-self.words // depth)
+
+
+class BankedRam(wiring.Component):
+    """Banks of block RAM with a register behind each, and a registered choice between them.
+
+    Latency ``config.latency`` cycles, a read and a write a cycle, never of the same word.
+
+    Parameters
+    ----------
+    config : BankedRamConfig
+
+    Members
+    -------
+    write_enable : In(1)
+    write_address, write_data : In
+        What is written in this cycle.
+    read_address : In
+        Whose word comes out later.
+    read_data : Out
+        That word.
+    """
+
+    write_enable: Signal
+    write_address: Signal
+    write_data: Signal
+    read_address: Signal
+    read_data: Signal
+
+    def __init__(self, config: BankedRamConfig) -> None:
+        self.config = config
+        address = range(config.words)
+        super().__init__(
+            {
+                "write_enable": In(1),
+                "write_address": In(address),
+                "write_data": In(config.width),
+                "read_address": In(address),
+                "read_data": Out(config.width),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        bits = (config.bank_words - 1).bit_length()
+        words = []
+        for bank in range(config.banks):
+            m.submodules[f"bank_{bank}"] = held = memory.Memory(
+                shape=Shape(config.width),
+                depth=config.bank_words,
+                init=[],
+                attrs=ram_attributes(resolve(config.storage, depth=config.words, limit=DISTRIBUTED_RAM_WORDS)),
+            )
+            write, read = held.write_port(), held.read_port()
+            m.d.comb += [
+                write.en.eq(self.write_enable & (self.write_address[bits:] == bank)),
+                write.addr.eq(self.write_address),
+                write.data.eq(self.write_data),
+                read.addr.eq(self.read_address),
+            ]
+            words.append(delayed(m, read.data, 1, name=f"word_{bank}"))
+        if config.banks == 1:
+            m.d.comb += self.read_data.eq(words[0])
+            return m
+        chosen = Signal(config.width, reset_less=True)
+        m.d.sync += chosen.eq(Array(words)[delayed(m, self.read_address[bits:], 2, name="bank")])
+        m.d.comb += self.read_data.eq(chosen)
+        return m
