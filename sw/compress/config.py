@@ -9,6 +9,7 @@ from karui.sw.train.augment import AugmentConfig
 
 Initialisation = Literal["linear", "density", "k-means++"]
 BOOK_SIZES = range(1, 257)
+VECTORS = (1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,11 @@ class PruneConfig(PhaseConfig):
         Fraction of the steps after which the choice is final.
     every
         Steps between two choices.
+    vectors
+        Neighbouring weights of each layer that are kept or pruned together, by their norm: one weight each unless
+        given, and then one number a layer with scope ``layer``. In the weights of a prediction in capsules, a vector of
+        the length of an input capsule yields one element, the whole matrix and all matrices of an input capsule are
+        vectors too.
     """
 
     keep: tuple[float, ...]
@@ -85,6 +91,7 @@ class PruneConfig(PhaseConfig):
     regrow: bool = False
     freeze: float = 0.8
     every: int = 30
+    vectors: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,6 +103,11 @@ class PruneConfig(PhaseConfig):
             raise ValueError(f"0 < ramp <= freeze <= 1 must hold, not ramp = {self.ramp}, freeze = {self.freeze}")
         if self.every < 1:
             raise ValueError(f"every must be at least 1 step, not {self.every}")
+        if self.vectors and (self.scope != "layer" or len(self.vectors) != len(self.keep) or min(self.vectors) < 1):
+            raise ValueError(
+                f'vectors must be one positive number a layer with scope = "layer", as keep is, not '
+                f'{list(self.vectors)} with scope = "{self.scope}"'
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +123,8 @@ class ShareConfig(PhaseConfig):
     vector
         Weights along a row that are clustered together; a layer whose rows it does not divide takes the largest
         power of two below it that does.
+    vectors
+        The same with a number for each layer, instead of `vector`.
     books
         Slices of a layer's columns, a power of two, with a code book each (product quantization); fewer where they do
         not divide the row's vectors.
@@ -124,6 +138,7 @@ class ShareConfig(PhaseConfig):
     codes: tuple[int, ...]
     initialisation: Initialisation = "linear"
     vector: int = 1
+    vectors: tuple[int, ...] = ()
     books: int = 1
     bias_codes: int | None = None
     rate: float = 0.0
@@ -132,14 +147,27 @@ class ShareConfig(PhaseConfig):
         super().__post_init__()
         if not self.codes or not all(size in BOOK_SIZES for size in self.codes):
             raise ValueError(f"codes must be 1 to 256 values a layer, not {list(self.codes)}")
-        if self.vector not in (1, 2, 4, 8, 16):
-            raise ValueError(f"vector must be 1, 2, 4, 8 or 16 weights, not {self.vector}")
+        for vector in (self.vector, *self.vectors):
+            if vector not in VECTORS:
+                raise ValueError(f"a vector must be 1, 2, 4, 8 or 16 weights, not {vector}")
         if self.books < 1 or self.books & (self.books - 1):
             raise ValueError(f"books must be a power of two, not {self.books}")
         if self.bias_codes is not None and self.bias_codes not in BOOK_SIZES:
             raise ValueError(f"bias_codes must be 1 to 256 values, not {self.bias_codes}")
         if self.rate < 0:
             raise ValueError(f"rate must not be negative, not {self.rate}")
+
+    def layer_vectors(self, layers: int) -> tuple[int, ...]:
+        """Weights that are clustered together in each of so many layers.
+
+        Raises
+        ------
+        ValueError
+            If `vectors` has another number of entries.
+        """
+        if self.vectors and len(self.vectors) != layers:
+            raise ValueError(f"vectors must be {layers} numbers, one a layer, not {list(self.vectors)}")
+        return self.vectors or (self.vector,) * layers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,9 @@ from karui.sw.coding.container import (
     read_container,
 )
 from karui.sw.compress.share import power_of_two_divisor
-from karui.sw.compress.structure import LeNetConfig, weight_layers, widened
+from karui.sw.compress.structure import CompressibleConfig, weight_layers, widened
 from karui.sw.configuration import ConfigurationError
 from karui.sw.models.build import build_model, family_of
-from karui.sw.models.lenet import LeNet5Config, LeNet300Config
 from karui.sw.nn.precision import Precision
 from karui.sw.nn.quant_weight import QuantWeightLayer
 from karui.sw.numerics import format_for_range
@@ -43,11 +42,11 @@ class PackedNetwork:
     """A network read back from a file: in evaluation mode, with its configuration."""
 
     model: nn.Sequential
-    config: LeNetConfig
+    config: CompressibleConfig
 
 
 def pack_network(
-    model: nn.Sequential, config: LeNetConfig, *, vector: int = 1, books: int = 1
+    model: nn.Sequential, config: CompressibleConfig, *, vector: int | Sequence[int] = 1, books: int = 1
 ) -> tuple[bytes, SizeAccount]:
     """Write a network whose weights are integers on one grid a layer.
 
@@ -58,7 +57,7 @@ def pack_network(
     config
         Configuration of the network that the file stands for.
     vector
-        Weights along a row that one code stands for, where a layer's rows divide into them.
+        Weights along a row that one code stands for, where a layer's rows divide into them; one number, or one a layer.
     books
         Slices of columns with a code book each, where they divide the rows' vectors.
 
@@ -68,8 +67,10 @@ def pack_network(
         The file, and what each bit of it is for.
     """
     tensors: list[Tensor] = []
-    for name, layer in weight_layers(widened(model, config)).items():
-        tensors += layer_tensors(name, layer, vector, books)
+    layers = weight_layers(widened(model, config))
+    vectors = [vector] * len(layers) if isinstance(vector, int) else vector
+    for (name, layer), length in zip(layers.items(), vectors, strict=True):
+        tensors += layer_tensors(name, layer, length, books)
     return pack_container(_metadata(config), tensors)
 
 
@@ -104,6 +105,8 @@ def layer_tensors(name: str, layer: QuantWeightLayer, vector: int = 1, books: in
     """A layer's weights as code book and codes, a tensor a slice of columns, and its bias where it is not all zero."""
     integers = layer.integer_weight().numpy()
     fraction = int(layer.weight_fraction()[0])
+    if layer.vector_rows != len(integers):
+        integers = integers.reshape(layer.vector_rows, -1)
     row = int(integers[0].size)
     vector = power_of_two_divisor(row, vector)
     books = power_of_two_divisor(row // vector, books)
@@ -143,18 +146,20 @@ def _fill(name: str, layer: QuantWeightLayer, tensors: dict[str, Tensor]) -> Non
     shape = tuple(layer.weight.shape)
     slices = _take_slices(name, tensors)
     if sum(part.codes.size * part.vector for part in slices) != layer.weight.numel() or any(
-        part.shape[0] != shape[0] for part in slices
+        part.shape[0] != layer.vector_rows for part in slices
     ):
         raise ContainerError(f"the file has no code book and codes of shape {list(shape)} for layer {name}")
     limit = 1 << (BOOK_BITS - 1)
     if not all(-limit <= part.code_book.min(initial=0) <= part.code_book.max(initial=0) < limit for part in slices):
         raise ContainerError(f"the code book of layer {name} does not fit {BOOK_BITS} bits")
-    columns = [part.values.reshape(shape[0], -1) * 2.0**-part.fraction for part in slices]
-    assert layer.bias is not None
+    columns = [part.values.reshape(layer.vector_rows, -1) * 2.0**-part.fraction for part in slices]
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(np.concatenate(columns, axis=1)).view(shape))
-        layer.bias.zero_()
+        if layer.bias is not None:
+            layer.bias.zero_()
         if bias is not None:
+            if layer.bias is None:
+                raise ContainerError(f"the file has a bias of layer {name}, which has none")
             if not isinstance(bias, RawTensor) or bias.shape != (shape[0],):
                 raise ContainerError(f"the file has a bias of layer {name} that is not {shape[0]} plain integers")
             layer.bias.copy_(torch.tensor(bias.values * 2.0**-bias.fraction))
@@ -169,7 +174,7 @@ def _take_slices(name: str, tensors: dict[str, Tensor]) -> list[SharedTensor]:
     return [part for part in found if isinstance(part, SharedTensor)]
 
 
-def _metadata(config: LeNetConfig) -> dict[str, Any]:
+def _metadata(config: CompressibleConfig) -> dict[str, Any]:
     """The family, and what tells the network apart from its family's own."""
     bits = config.precision.activation_bits
     if bits is None or config.precision != _precision(bits):
@@ -183,11 +188,11 @@ def _metadata(config: LeNetConfig) -> dict[str, Any]:
     return {"family": family_of(config), "bits": bits, **given}
 
 
-def _configuration(metadata: Mapping[str, Any]) -> LeNetConfig:
+def _configuration(metadata: Mapping[str, Any]) -> CompressibleConfig:
     given = dict(metadata)
     bits = given.pop("bits")
     config = model_config(given, "metadata")
-    if not isinstance(config, LeNet300Config | LeNet5Config):
+    if not isinstance(config, CompressibleConfig):
         raise ConfigurationError(f"family {family_of(config)} has no packed form")
     if type(bits) is not int:
         raise ConfigurationError(f"bits must be a number of bits, not {bits!r}")

@@ -13,7 +13,7 @@ from karui.sw.compress.config import CompressConfig, PhaseConfig
 from karui.sw.compress.prune import Pruner
 from karui.sw.compress.share import own_weights, share_by_clustering
 from karui.sw.compress.structure import (
-    LeNetConfig,
+    CompressibleConfig,
     best_neurons,
     hidden_widths,
     live_neurons,
@@ -24,7 +24,6 @@ from karui.sw.compress.structure import (
 from karui.sw.configuration import ConfigurationError
 from karui.sw.data.dataset import Dataset
 from karui.sw.models.build import build_model, family_of
-from karui.sw.models.lenet import LeNet5Config, LeNet300Config
 from karui.sw.nn.precision import FLOAT
 from karui.sw.nn.quant_activation import QuantActivation
 from karui.sw.train.config import DistillationConfig, TrainConfig
@@ -32,6 +31,7 @@ from karui.sw.train.evaluate import evaluate, tensors
 from karui.sw.train.loop import AfterStep, EpochRecord, train
 from karui.sw.train.phases import state_path
 from karui.sw.train.recipe import TrainingRecipe
+from karui.sw.train.reconstruction import beside_decoder
 from karui.sw.train.seeding import seeded, threads
 
 # Called with the phase and each epoch's record.
@@ -57,7 +57,7 @@ class Stage:
 
     phase: str
     model: nn.Sequential
-    config: LeNetConfig
+    config: CompressibleConfig
     accuracy: float
 
 
@@ -84,9 +84,9 @@ class CompressionRun:
     on_epoch: OnPhaseEpoch = lambda phase, record: None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.recipe.model, LeNet300Config | LeNet5Config):
+        if not isinstance(self.recipe.model, CompressibleConfig):
             raise ConfigurationError(
-                f"{self.recipe.name} [compress]: family must be lenet-300-100 or lenet5, not "
+                f"{self.recipe.name} [compress]: family must be lenet-300-100, lenet5 or capsnet, not "
                 f"{family_of(self.recipe.model)!r}"
             )
         precision = self.recipe.model.precision
@@ -97,9 +97,9 @@ class CompressionRun:
             )
 
     @property
-    def model_config(self) -> LeNetConfig:
+    def model_config(self) -> CompressibleConfig:
         """Configuration of the network that comes out."""
-        assert isinstance(self.recipe.model, LeNet300Config | LeNet5Config)
+        assert isinstance(self.recipe.model, CompressibleConfig)
         return self.recipe.model
 
     def accuracy(self, model: nn.Module) -> float:
@@ -173,7 +173,7 @@ def fix_integers(model: nn.Module) -> None:
             layer.bias.copy_(bias)
 
 
-def without_dead_neurons(model: nn.Sequential, config: LeNetConfig) -> tuple[nn.Sequential, LeNetConfig]:
+def without_dead_neurons(model: nn.Sequential, config: CompressibleConfig) -> tuple[nn.Sequential, CompressibleConfig]:
     """Remove neurons that cannot matter, until none is left to remove."""
     while True:
         live = [kept if len(kept) else torch.tensor([0]) for kept in live_neurons(model)]
@@ -205,7 +205,7 @@ def _train(
     phase: str,
     model: nn.Sequential,
     config: TrainConfig | PhaseConfig,
-    network: LeNetConfig,
+    network: CompressibleConfig,
     teacher: nn.Module | None,
     *,
     after_step: AfterStep | None = None,
@@ -219,6 +219,7 @@ def _train(
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
             augment=run.compress.augment or training.augment,
+            reconstruction=None,
             distillation=None
             if soft is None
             else DistillationConfig(epochs=training.epochs, weight=soft.weight, temperature=soft.temperature),
@@ -228,7 +229,9 @@ def _train(
     common = [run.compress.teacher, run.compress.augment] if earlier else None
     shared = (run.recipe.data.name, network, run.recipe.train, common, earlier)
     train(
-        pooled_first(model),
+        beside_decoder(
+            pooled_first(model), network.image, network.classes, training.reconstruction, seed=training.seed
+        ),
         *tensors(run.dataset.train_images, run.dataset.train_labels),
         training,
         teacher=None if teacher is None else _logits(teacher),

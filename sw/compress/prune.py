@@ -1,4 +1,4 @@
-"""Pruning by magnitude: scores, masks, and a gradual schedule that may let weights come back.
+"""Pruning of weights or vectors by magnitude: scores, masks, and a gradual schedule that may let them come back.
 
 Sources: magnitude pruning with retraining (Han et al. 2015), the cubic schedule (Zhu and Gupta 2017), dynamic network
 surgery (Guo et al. 2016), layer-adaptive magnitudes (Lee et al. 2021, LAMP).
@@ -69,6 +69,10 @@ class Pruner:
                 f"keep has {len(config.keep)} fractions for {len(layers)} layers ({', '.join(layers)}); with scope = "
                 f'"layer" give one a layer'
             )
+        self.vectors = config.vectors or (1,) * len(layers)
+        for (name, layer), vector in zip(layers.items(), self.vectors, strict=True):
+            if layer.weight.numel() % vector:
+                raise ValueError(f"vectors of {vector} do not divide the {layer.weight.numel()} weights of {name}")
         self.layers = layers
         self.config = config
         for layer in layers.values():
@@ -94,18 +98,27 @@ class Pruner:
             _original(layer) if mask.regrow else layer.weight
             for layer, mask in zip(self.layers.values(), self.masks, strict=True)
         ]
-        scores = [lamp_score(weight) if self.config.score == "lamp" else weight.abs() for weight in weights]
+        norms = [
+            weight.abs() if vector == 1 else weight.view(-1, vector).norm(dim=1)
+            for weight, vector in zip(weights, self.vectors, strict=True)
+        ]
+        scores = [lamp_score(norm) if self.config.score == "lamp" else norm for norm in norms]
         if self.config.scope == "layer":
             chosen = [top_mask([score], fraction)[0] for score, fraction in zip(scores, keep, strict=True)]
         else:
             chosen = top_mask(scores, keep[0])
         for mask, values in zip(self.masks, chosen, strict=True):
-            mask.mask.copy_(values)
+            mask.mask.copy_(values if values.shape == mask.mask.shape else _spread(values, mask.mask))
 
     def finish(self) -> None:
         """Make the masked weights the layers' own."""
         for layer in self.layers.values():
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+
+
+def _spread(values: Tensor, like: Tensor) -> Tensor:
+    """Values of vectors, for each of their weights."""
+    return values.repeat_interleave(like.numel() // values.numel()).view(like.shape)
 
 
 def top_mask(scores: list[Tensor], fraction: float) -> list[Tensor]:

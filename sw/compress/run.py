@@ -67,7 +67,10 @@ def compress_recipe(
     run = CompressionRun(recipe=recipe, compress=config, dataset=dataset, state_dir=state_dir, on_epoch=on_epoch)
     stages = tuple(compress(run))
     data, account = pack_network(
-        stages[-1].model, run.model_config, vector=config.share.vector, books=config.share.books
+        stages[-1].model,
+        run.model_config,
+        vector=config.share.vectors or config.share.vector,
+        books=config.share.books,
     )
     accuracy = held_out_accuracy(read_network(data).model, dataset)
     metadata = {

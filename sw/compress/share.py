@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -114,8 +116,10 @@ def share_by_clustering(model: nn.Module, config: ShareConfig, *, seed: int) -> 
     codes = config.codes * len(layers) if len(config.codes) == 1 else config.codes
     if len(codes) != len(layers):
         raise ValueError(f"codes must be one number or {len(layers)}, one a layer, not {list(config.codes)}")
-    for layer, k in zip(layers, codes, strict=True):
-        clustering = cluster_weights(layer.weight.detach().numpy(), k, config, seed=seed)
+    vectors = config.layer_vectors(len(layers))
+    for layer, k, vector in zip(layers, codes, vectors, strict=True):
+        rows = layer.weight.detach().numpy().reshape(layer.vector_rows, -1)
+        clustering = cluster_weights(rows, k, replace(config, vector=vector, vectors=()), seed=seed)
         biases = None
         if config.bias_codes is not None and layer.bias is not None:
             biases = cluster_biases(layer.bias.detach().numpy(), config.bias_codes)

@@ -1,4 +1,8 @@
-"""Whole neurons and channels: which ones matter, networks without the others, and back to full width."""
+"""Whole neurons, channels and types of capsules: which ones matter, networks without the others, and back.
+
+A neuron below is what a layer yields: a neuron, a channel of a map, or, in front of a `CapsulePrediction`, a type of
+capsules with all its channels.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from karui.sw.models.build import build_model
+from karui.sw.models.capsnet import CapsNetConfig
 from karui.sw.models.lenet import LeNet5Config, LeNet300Config
+from karui.sw.nn.capsule import CapsulePrediction
 from karui.sw.nn.quant_weight import QuantWeightLayer, quant_weight_layers
 
-LeNetConfig = LeNet300Config | LeNet5Config
+CompressibleConfig = LeNet300Config | LeNet5Config | CapsNetConfig
 
 
 def weight_layers(model: nn.Module) -> dict[str, QuantWeightLayer]:
@@ -21,12 +27,18 @@ def weight_layers(model: nn.Module) -> dict[str, QuantWeightLayer]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantWeightLayer)}
 
 
-def hidden_widths(config: LeNetConfig) -> tuple[int, ...]:
-    """Return the neurons or channels of each hidden layer, from the input on."""
-    return config.hidden if isinstance(config, LeNet300Config) else (*config.channels, config.hidden)
+def hidden_widths(config: CompressibleConfig) -> tuple[int, ...]:
+    """Return the neurons of each hidden layer, from the input on."""
+    match config:
+        case LeNet300Config():
+            return config.hidden
+        case LeNet5Config():
+            return (*config.channels, config.hidden)
+        case CapsNetConfig():
+            return config.channels, config.types
 
 
-def with_widths(config: LeNetConfig, widths: Sequence[int]) -> LeNetConfig:
+def with_widths(config: CompressibleConfig, widths: Sequence[int]) -> CompressibleConfig:
     """Return the configuration with other hidden widths.
 
     Raises
@@ -37,20 +49,26 @@ def with_widths(config: LeNetConfig, widths: Sequence[int]) -> LeNetConfig:
     present = hidden_widths(config)
     if len(widths) != len(present) or any(new > old for new, old in zip(widths, present, strict=True)):
         raise ValueError(f"widths must be at most {list(present)}, one a hidden layer, not {list(widths)}")
-    if isinstance(config, LeNet300Config):
-        return replace(config, hidden=tuple(widths))
-    first, second, hidden = widths
-    return replace(config, channels=(first, second), hidden=hidden)
+    match config:
+        case LeNet300Config():
+            return replace(config, hidden=tuple(widths))
+        case LeNet5Config():
+            first, second, hidden = widths
+            return replace(config, channels=(first, second), hidden=hidden)
+        case CapsNetConfig():
+            channels, types = widths
+            return replace(config, channels=channels, types=types)
 
 
 @torch.no_grad()
 def neuron_scores(model: nn.Module) -> list[Tensor]:
     """Return, for each hidden layer, the norm of a neuron's incoming weights times that of its outgoing ones."""
-    layers = quant_weight_layers(model)
-    return [
-        _norms(layer.weight.flatten(1)) * _norms(_by_source(following, len(layer.weight)).transpose(0, 1).flatten(1))
-        for layer, following in pairwise(layers)
-    ]
+    scores = []
+    for layer, following in pairwise(quant_weight_layers(model)):
+        neurons = _neurons(layer, following)
+        incoming, outgoing = layer.weight.reshape(neurons, -1), _by_source(following, neurons).transpose(0, 1)
+        scores.append(_norms(incoming) * _norms(outgoing.flatten(1)))
+    return scores
 
 
 def best_neurons(model: nn.Module, widths: Sequence[int]) -> list[Tensor]:
@@ -62,21 +80,24 @@ def best_neurons(model: nn.Module, widths: Sequence[int]) -> list[Tensor]:
 def live_neurons(model: nn.Module) -> list[Tensor]:
     """Return the indices of the hidden neurons that reach the next layer: all others can go, whatever their value is.
 
-    A neuron is kept where it has an outgoing weight, and an incoming one or a positive bias.
+    A neuron is kept where it has an outgoing weight, and an incoming one or a bias that gets through: a positive one,
+    or, of a capsule, any but zero.
     """
     layers = quant_weight_layers(model)
     live = []
     for layer, following in pairwise(layers):
-        incoming = layer.weight.flatten(1).any(1)
+        neurons = _neurons(layer, following)
+        incoming = layer.weight.reshape(neurons, -1).any(1)
         if layer.bias is not None:
-            incoming |= layer.bias > 0
-        outgoing = _by_source(following, len(layer.weight)).transpose(0, 1).flatten(1).any(1)
+            through = layer.bias if isinstance(following, CapsulePrediction) else layer.bias > 0
+            incoming |= through.reshape(neurons, -1).any(1)
+        outgoing = _by_source(following, neurons).transpose(0, 1).flatten(1).any(1)
         live.append((incoming & outgoing).nonzero().flatten())
     return live
 
 
 @torch.no_grad()
-def narrowed(model: nn.Module, config: LeNetConfig, neurons: Sequence[Tensor]) -> nn.Sequential:
+def narrowed(model: nn.Module, config: CompressibleConfig, neurons: Sequence[Tensor]) -> nn.Sequential:
     """Build the network of some of the hidden neurons, in the given order.
 
     Parameters
@@ -95,10 +116,12 @@ def narrowed(model: nn.Module, config: LeNetConfig, neurons: Sequence[Tensor]) -
         weight: Tensor = layer.weight
         bias: Tensor | None = layer.bias
         if sources is not None:
-            weight = _by_source(layer, len(layers[index - 1].weight))[:, sources].flatten(1, 2)
+            weight = _by_source(layer, _neurons(layers[index - 1], layer))[:, sources]
+            weight = weight.reshape(-1, *target.weight.shape[1:])
         if index < len(neurons):
-            sources = neurons[index]
-            weight, bias = weight[sources], None if bias is None else bias[sources]
+            sources, count = neurons[index], _neurons(layer, layers[index + 1])
+            weight = torch.unflatten(weight, 0, (count, -1))[sources].flatten(0, 1)
+            bias = None if bias is None else torch.unflatten(bias, 0, (count, -1))[sources].flatten()
         target.weight.copy_(weight)
         if bias is not None and target.bias is not None:
             target.bias.copy_(bias)
@@ -106,14 +129,18 @@ def narrowed(model: nn.Module, config: LeNetConfig, neurons: Sequence[Tensor]) -
 
 
 @torch.no_grad()
-def widened(model: nn.Module, config: LeNetConfig) -> nn.Sequential:
+def widened(model: nn.Module, config: CompressibleConfig) -> nn.Sequential:
     """Build the network of `config` that has the given one's neurons first and zeros elsewhere: the same function."""
     wide = build_model(config)
     layers, targets = quant_weight_layers(model), quant_weight_layers(wide)
     for index, (layer, target) in enumerate(zip(layers, targets, strict=True)):
         target.weight.zero_()
-        source = _by_source(layer, len(layers[index - 1].weight)) if index else layer.weight.unsqueeze(2)
-        sink = _by_source(target, len(targets[index - 1].weight)) if index else target.weight.unsqueeze(2)
+        source, sink = (
+            _by_source(same[index], _neurons(same[index - 1], same[index]))
+            if index
+            else same[index].weight.unsqueeze(2)
+            for same in (layers, targets)
+        )
         sink[: source.shape[0], : source.shape[1]] = source
         if target.bias is not None and layer.bias is not None:
             target.bias.zero_()
@@ -121,8 +148,18 @@ def widened(model: nn.Module, config: LeNetConfig) -> nn.Sequential:
     return wide
 
 
+def _neurons(layer: QuantWeightLayer, following: QuantWeightLayer) -> int:
+    """What can be removed of a layer's outputs."""
+    return len(layer.weight) // (following.in_length if isinstance(following, CapsulePrediction) else 1)
+
+
 def _by_source(layer: QuantWeightLayer, sources: int) -> Tensor:
-    """View weights as (outputs, neurons in front, weights of each, ...): a flattened map is ordered by channels."""
+    """View weights as (outputs, neurons in front, weights of each, ...): a flattened map is ordered by channels.
+
+    Of a prediction it is (positions, types of capsules in front, weights of each).
+    """
+    if isinstance(layer, CapsulePrediction):
+        return layer.weight.view(layer.in_capsules // sources, sources, -1)
     return torch.unflatten(layer.weight, 1, (sources, -1))
 
 

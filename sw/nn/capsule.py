@@ -90,6 +90,11 @@ class CapsulePrediction(QuantWeightLayer):
         self.out_length = out_length
         self.votes = votes
 
+    @property
+    def vector_rows(self) -> int:
+        """A matrix ``W[i, j]`` is a row: a vector of shared weights may reach over several elements of a prediction."""
+        return self.in_capsules * self.out_capsules
+
     def forward(self, capsules: Tensor) -> Tensor:
         with torch.autocast("cpu", enabled=False):
             vectors = torch.unflatten(capsules, -1, (self.in_capsules, self.in_length)).transpose(0, 1)

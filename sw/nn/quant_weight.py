@@ -41,6 +41,11 @@ class QuantWeightLayer(nn.Module):
         self.weight_bits = weight_bits
         self.per_channel = per_channel
 
+    @property
+    def vector_rows(self) -> int:
+        """Rows of equal length that the weights form where vectors of them are shared; an output's are one."""
+        return len(self.weight)
+
     def integer_weight(self) -> Tensor:
         """Return the integers of the deployed weights, as int64 of the weight's shape."""
         return self._quantize()[0].to(torch.int64)

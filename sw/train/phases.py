@@ -17,7 +17,7 @@ from karui.sw.train.batch_norm import reestimate_batch_norm
 from karui.sw.train.evaluate import held_out_accuracy
 from karui.sw.train.loop import OnEpoch, train
 from karui.sw.train.recipe import TrainingRecipe
-from karui.sw.train.reconstruction import ReconstructionTraining
+from karui.sw.train.reconstruction import beside_decoder
 from karui.sw.train.seeding import seeded
 
 
@@ -62,13 +62,15 @@ def train_phases(
     """
     accuracies = {}
     model = seeded(recipe.train.seed, lambda: build_model(config))
-    trained = _with_decoder(model, config, recipe)
+    trained = beside_decoder(model, config.image, config.classes, recipe.train.reconstruction, seed=recipe.train.seed)
     pretrain = recipe.train.pretrain
     if pretrain is not None:
         float_config = replace(config, precision=FLOAT)
         float_train = replace(recipe.train, epochs=pretrain.epochs, learning_rate=pretrain.learning_rate, pretrain=None)
         real = seeded(recipe.train.seed, lambda: build_model(float_config))
-        float_trained = _with_decoder(real, config, recipe)
+        float_trained = beside_decoder(
+            real, config.image, config.classes, recipe.train.reconstruction, seed=recipe.train.seed
+        )
         path = state_path(state_dir, "float", recipe.data.name, family_of(float_config), float_config, float_train)
         train(float_trained, images, labels, float_train, state_path=path, on_epoch=on_pretrain_epoch)
         trained.load_state_dict(float_trained.state_dict())
@@ -79,16 +81,6 @@ def train_phases(
     reestimate_batch_norm(model, images)
     accuracies["model"] = held_out_accuracy(model, dataset)
     return PhasedTraining(model=model, accuracies=accuracies)
-
-
-def _with_decoder(model: nn.Sequential, config: LightConfig, recipe: TrainingRecipe) -> nn.Module:
-    """What is trained: the model, or the model beside a decoder."""
-    reconstruction = recipe.train.reconstruction
-    if reconstruction is None:
-        return model
-    return seeded(
-        recipe.train.seed, lambda: ReconstructionTraining(model, config.image, config.classes, reconstruction)
-    )
 
 
 def state_path(state_dir: Path | None, phase: str, *determined_by: Any) -> Path | None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from karui.sw.nn.capsule import SquaredLength
+from karui.sw.train.seeding import seeded
 
 # Of integer pixels of 8 bits.
 WHITE = 255.0
@@ -85,6 +86,20 @@ class ReconstructionTraining(nn.Module):
             decoded = self.decoder((vectors * mask[:, :, None]).flatten(1))
         error: Tensor = (decoded - images.flatten(1) / WHITE).square().sum(1).mean()
         return self.weight * error
+
+
+def beside_decoder(
+    model: nn.Sequential,
+    image: tuple[int, int, int],
+    classes: int,
+    config: ReconstructionConfig | None,
+    *,
+    seed: int,
+) -> nn.Module:
+    """Return what a training trains: the model beside a decoder, or alone without a configuration of one."""
+    if config is None:
+        return model
+    return seeded(seed, lambda: ReconstructionTraining(model, image, classes, config))
 
 
 def build_decoder(features: int, pixels: int, hidden: tuple[int, ...]) -> nn.Sequential:

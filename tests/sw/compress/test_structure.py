@@ -6,7 +6,7 @@ from torch import nn
 
 from karui.sw.compress.pipeline import pooled_first, without_dead_neurons
 from karui.sw.compress.structure import (
-    LeNetConfig,
+    CompressibleConfig,
     best_neurons,
     hidden_widths,
     live_neurons,
@@ -20,14 +20,14 @@ from karui.sw.models.lenet import LeNet5Config, LeNet300Config
 from karui.sw.nn.precision import Precision
 from karui.sw.nn.quant_weight import quant_weight_layers
 
-CONFIGS: list[LeNetConfig] = [
+CONFIGS: list[CompressibleConfig] = [
     LeNet300Config(image=(1, 8, 8), hidden=(12, 9)),
     LeNet5Config(image=(1, 16, 16), channels=(5, 6), hidden=11),
 ]
 IMAGES = torch.randint(0, 256, (20, 1, 16, 16), generator=torch.Generator().manual_seed(1)).float()
 
 
-def random_network(config: LeNetConfig) -> nn.Sequential:
+def random_network(config: CompressibleConfig) -> nn.Sequential:
     torch.manual_seed(3)
     model = build_model(config)
     with torch.no_grad():
@@ -37,21 +37,21 @@ def random_network(config: LeNetConfig) -> nn.Sequential:
     return model
 
 
-def outputs(model: nn.Module, config: LeNetConfig) -> torch.Tensor:
+def outputs(model: nn.Module, config: CompressibleConfig) -> torch.Tensor:
     with torch.no_grad():
         result: torch.Tensor = model(IMAGES[:, :, : config.image[1], : config.image[2]])
     return result
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=["fully connected", "convolutional"])
-def test_all_neurons_in_another_order_are_the_same_network(config: LeNetConfig) -> None:
+def test_all_neurons_in_another_order_are_the_same_network(config: CompressibleConfig) -> None:
     model = random_network(config)
     order = [torch.randperm(width) for width in hidden_widths(config)]
     assert torch.allclose(outputs(narrowed(model, config, order), config), outputs(model, config), atol=1e-4)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=["fully connected", "convolutional"])
-def test_neurons_without_weights_can_go_and_come_back(config: LeNetConfig) -> None:
+def test_neurons_without_weights_can_go_and_come_back(config: CompressibleConfig) -> None:
     model = random_network(config)
     layers = quant_weight_layers(model)
     with torch.no_grad():

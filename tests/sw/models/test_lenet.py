@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from karui.sw.compress.structure import LeNetConfig
+from karui.sw.compress.structure import CompressibleConfig
 from karui.sw.lower.agreement import compare_with_golden
 from karui.sw.lower.from_torch import lower
 from karui.sw.models.build import build_model
@@ -16,7 +16,7 @@ PRECISION = Precision(weight_bits=8, activation_bits=8, per_channel=False)
 
 
 @pytest.mark.parametrize(("config", "parameters"), [(LeNet300Config(), 266_610), (LeNet5Config(), 431_080)])
-def test_published_parameter_counts(config: LeNetConfig, parameters: int) -> None:
+def test_published_parameter_counts(config: CompressibleConfig, parameters: int) -> None:
     assert sum(parameter.numel() for parameter in build_model(config).parameters()) == parameters
 
 
@@ -28,7 +28,7 @@ def test_published_parameter_counts(config: LeNetConfig, parameters: int) -> Non
     ],
     ids=["fully connected", "convolutional"],
 )
-def test_graph_computes_what_the_network_computes(config: LeNetConfig) -> None:
+def test_graph_computes_what_the_network_computes(config: CompressibleConfig) -> None:
     torch.manual_seed(1)
     model = build_model(config)
     with torch.no_grad():
