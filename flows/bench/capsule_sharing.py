@@ -1,0 +1,181 @@
+"""Weight sharing by capsule-aligned vectors: accuracy by d and k beside the seed's table, without and with retraining.
+
+Shimada's tables are of CapsNet on MNIST and of a VGG-16 with capsule layers on CIFAR-10, clustered and not retrained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, equal
+from karui.flows.bench.reference_data import data_folder
+from karui.flows.recipe import find_recipe
+from karui.sw.compress.config import ShareConfig
+from karui.sw.compress.packed_network import pack_network
+from karui.sw.compress.pipeline import fix_integers
+from karui.sw.compress.share import own_weights, share_by_clustering
+from karui.sw.compress.structure import CompressibleConfig
+from karui.sw.data.dataset import Dataset
+from karui.sw.models.build import ModelConfig, build_model
+from karui.sw.train.batch_norm import reestimate_batch_norm
+from karui.sw.train.checkpoint import load_checkpoint
+from karui.sw.train.config import TrainConfig
+from karui.sw.train.data import load_data
+from karui.sw.train.evaluate import held_out_accuracy, tensors
+from karui.sw.train.loop import train
+from karui.sw.train.seeding import threads
+
+VECTORS = (1, 8, 16)
+SIZES = (32, 64, 128)
+SEED = 1
+LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A network of the table.
+
+    Parameters
+    ----------
+    recipe
+        Whose shipped checkpoint is clustered.
+    reference
+        The seed's accuracies in per cent by (d, k), and before clustering by (0, 0).
+    retraining_images
+        Training images of one pass over the code books; 0 for none.
+    """
+
+    recipe: str
+    reference: dict[tuple[int, int], float]
+    retraining_images: int
+
+
+MNIST = {
+    (0, 0): 99.62,
+    (1, 32): 99.53,
+    (1, 64): 99.54,
+    (1, 128): 99.53,
+    (8, 32): 89.45,
+    (8, 64): 97.37,
+    (8, 128): 98.78,
+    (16, 32): 78.81,
+    (16, 64): 90.31,
+    (16, 128): 96.13,
+}
+CIFAR10 = {
+    (0, 0): 64.36,
+    (1, 32): 64.33,
+    (1, 64): 64.41,
+    (1, 128): 64.38,
+    (8, 32): 55.57,
+    (8, 64): 53.34,
+    (8, 128): 56.61,
+    (16, 32): 44.71,
+    (16, 64): 49.27,
+    (16, 128): 53.88,
+}
+COMPACT = Subject(recipe="capsnet-compact", reference=MNIST, retraining_images=30_000)
+# Retraining the full network takes hours.
+FURTHER = (
+    Subject(recipe="capsnet", reference=MNIST, retraining_images=0),
+    Subject(recipe="capsnet-cifar10", reference=CIFAR10, retraining_images=0),
+)
+
+
+def measure(run: BenchmarkRun) -> BenchmarkResult:
+    """Cluster each shipped network in every way, the compact one with retraining too; nothing is pruned."""
+    shipped = [subject for subject in FURTHER if find_recipe(subject.recipe).checkpoint is not None]
+    tables = {subject.recipe: table(subject, run) for subject in (COMPACT, *shipped)}
+    return BenchmarkResult(checks=_checks(tables[COMPACT.recipe]), details={"tables": tables}, seed=SEED)
+
+
+def table(subject: Subject, run: BenchmarkRun) -> dict[str, Any]:
+    """Accuracies of one network in per cent: before, and a row for each d and k."""
+    recipe = find_recipe(subject.recipe)
+    if recipe.checkpoint is None:
+        raise FileNotFoundError(f"{subject.recipe} ships no checkpoint; train it first: karui train {subject.recipe}")
+    checkpoint, dataset = load_checkpoint(recipe.checkpoint), load_data(recipe.training, data_folder(run.data_dir))
+    training = replace(recipe.training.train, epochs=1, learning_rate=LEARNING_RATE, pretrain=None, reconstruction=None)
+    rows = []
+    with threads(training.threads):
+        before = _percent(held_out_accuracy(checkpoint.model, dataset))
+        for vector in VECTORS:
+            for size in SIZES:
+                row = _row(subject, checkpoint.model, checkpoint.config, dataset, training, vector, size)
+                run.progress(f"{subject.recipe}: {row}")
+                rows.append(row)
+    return {"before, %": before, "seed before, %": subject.reference[0, 0], "rows": rows}
+
+
+def _row(
+    subject: Subject,
+    network: nn.Module,
+    config: ModelConfig,
+    dataset: Dataset,
+    training: TrainConfig,
+    vector: int,
+    size: int,
+) -> dict[str, Any]:
+    images, labels = tensors(dataset.train_images, dataset.train_labels)
+    model = _shared(network, config, vector, size)
+    own_weights(model)
+    reestimate_batch_norm(model, images[:5000])
+    row: dict[str, Any] = {
+        "d": vector,
+        "k": size,
+        "seed, %": subject.reference[vector, size],
+        "clustered, %": _percent(held_out_accuracy(model, dataset)),
+    }
+    if subject.retraining_images:
+        model = _shared(network, config, vector, size)
+        count = subject.retraining_images
+        train(model, images[:count], labels[:count], training)
+        own_weights(model)
+        row["retrained, %"] = _percent(held_out_accuracy(model, dataset))
+    if isinstance(config, CompressibleConfig):
+        fix_integers(model)
+        data, _ = pack_network(model, config, vector=vector)
+        row["bytes"] = len(data)
+    return row
+
+
+def _shared(network: nn.Module, config: ModelConfig, vector: int, size: int) -> nn.Sequential:
+    """The network with a code book a layer."""
+    model = build_model(config)
+    model.load_state_dict(network.state_dict())
+    sharing = ShareConfig(
+        epochs=1,
+        learning_rate=LEARNING_RATE,
+        codes=(size,),
+        vector=vector,
+        initialisation="linear" if vector == 1 else "k-means++",
+    )
+    share_by_clustering(model, sharing, seed=SEED)
+    return model
+
+
+def _checks(compact: dict[str, Any]) -> tuple[Check, ...]:
+    rows = {(row["d"], row["k"]): row for row in compact["rows"]}
+    return (
+        equal("variants measured", len(rows), len(VECTORS) * len(SIZES)),
+        at_least("capsnet-compact: accuracy before, %", compact["before, %"], 99.5),
+        at_least("d = 8, k = 64, retrained, %", rows[8, 64]["retrained, %"], 99.4),
+        at_least("d = 16, k = 128, retrained, %", rows[16, 128]["retrained, %"], 99.3),
+    )
+
+
+def _percent(accuracy: float) -> float:
+    return round(100 * accuracy, 2)
+
+
+CAPSULE_SHARING = Benchmark(
+    name="capsule-sharing",
+    description="capsule networks with shared weights, nothing pruned: d = 1, 8, 16 by k = 32, 64, 128, clustered "
+    "alone and, the compact one, with its code books trained on, beside the seed's tables",
+    target="compact CapsNet retrained: at least 99.4 % with d = 8, k = 64 and 99.3 % with d = 16, k = 128",
+    minutes=30,
+    measure=measure,
+)
