@@ -24,8 +24,10 @@ from karui.sw.compress.structure import (
 from karui.sw.configuration import ConfigurationError
 from karui.sw.data.dataset import Dataset
 from karui.sw.models.build import build_model, family_of
+from karui.sw.models.capsule_vgg import CapsuleVggConfig, without_batch_norm
 from karui.sw.nn.precision import FLOAT
 from karui.sw.nn.quant_activation import QuantActivation
+from karui.sw.train.batch_norm import reestimate_batch_norm
 from karui.sw.train.config import DistillationConfig, TrainConfig
 from karui.sw.train.evaluate import evaluate, tensors
 from karui.sw.train.loop import AfterStep, EpochRecord, train
@@ -86,7 +88,7 @@ class CompressionRun:
     def __post_init__(self) -> None:
         if not isinstance(self.recipe.model, CompressibleConfig):
             raise ConfigurationError(
-                f"{self.recipe.name} [compress]: family must be lenet-300-100, lenet5 or capsnet, not "
+                f"{self.recipe.name} [compress]: family must be lenet-300-100, lenet5, capsnet or capsule-vgg, not "
                 f"{family_of(self.recipe.model)!r}"
             )
         precision = self.recipe.model.precision
@@ -95,12 +97,18 @@ class CompressionRun:
                 f"{self.recipe.name} [model]: compression ends with integers on one grid a layer; give precision "
                 f"weight_bits, activation_bits and per_channel = false"
             )
+        if self.compress.structure is not None and not hidden_widths(self.recipe.model):
+            raise ConfigurationError(
+                f"{self.recipe.name} [compress]: the convolutions of a stage have one width, so no neurons can be removed; "
+                f"leave structure out"
+            )
 
     @property
     def model_config(self) -> CompressibleConfig:
-        """Configuration of the network that comes out."""
-        assert isinstance(self.recipe.model, CompressibleConfig)
-        return self.recipe.model
+        """Configuration of the network that comes out: batch norms become part of the convolutions."""
+        config = self.recipe.model
+        assert isinstance(config, CompressibleConfig)
+        return replace(config, batch_norm=False) if isinstance(config, CapsuleVggConfig) else config
 
     def accuracy(self, model: nn.Module) -> float:
         """Fraction of the test images that a model classifies right."""
@@ -121,9 +129,13 @@ def compress(run: CompressionRun) -> list[Stage]:
 
 def dense(run: CompressionRun) -> Stage:
     """Train the full network in floating point, as [train] says."""
-    config = replace(run.model_config, precision=FLOAT)
+    assert isinstance(run.recipe.model, CompressibleConfig)
+    config = replace(run.recipe.model, precision=FLOAT)
     model = seeded(run.recipe.train.seed, lambda: build_model(config))
     _train(run, "dense", model, run.recipe.train, config, None)
+    if isinstance(config, CapsuleVggConfig) and config.batch_norm:
+        reestimate_batch_norm(model, tensors(run.dataset.train_images, run.dataset.train_labels)[0])
+        model, config = without_batch_norm(model, config)
     return Stage(phase="dense", model=model, config=config, accuracy=run.accuracy(model))
 
 
@@ -175,12 +187,13 @@ def fix_integers(model: nn.Module) -> None:
 
 def without_dead_neurons(model: nn.Sequential, config: CompressibleConfig) -> tuple[nn.Sequential, CompressibleConfig]:
     """Remove neurons that cannot matter, until none is left to remove."""
-    while True:
+    while hidden_widths(config):
         live = [kept if len(kept) else torch.tensor([0]) for kept in live_neurons(model)]
         widths = [len(kept) for kept in live]
         if tuple(widths) == hidden_widths(config):
             return model.eval(), config
         model, config = narrowed(model, config, live), with_widths(config, widths)
+    return model.eval(), config
 
 
 def pooled_first(model: nn.Sequential) -> nn.Sequential:

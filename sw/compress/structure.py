@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from karui.sw.models.build import build_model
 from karui.sw.models.capsnet import CapsNetConfig
+from karui.sw.models.capsule_vgg import CapsuleVggConfig
 from karui.sw.models.lenet import LeNet5Config, LeNet300Config
 from karui.sw.nn.capsule import CapsulePrediction
 from karui.sw.nn.quant_weight import QuantWeightLayer, quant_weight_layers
 
-CompressibleConfig = LeNet300Config | LeNet5Config | CapsNetConfig
+CompressibleConfig = LeNet300Config | LeNet5Config | CapsNetConfig | CapsuleVggConfig
 
 
 def weight_layers(model: nn.Module) -> dict[str, QuantWeightLayer]:
@@ -28,7 +29,7 @@ def weight_layers(model: nn.Module) -> dict[str, QuantWeightLayer]:
 
 
 def hidden_widths(config: CompressibleConfig) -> tuple[int, ...]:
-    """Return the neurons of each hidden layer, from the input on."""
+    """Return the neurons of each hidden layer, from the input on; none where layers cannot have widths of their own."""
     match config:
         case LeNet300Config():
             return config.hidden
@@ -36,6 +37,8 @@ def hidden_widths(config: CompressibleConfig) -> tuple[int, ...]:
             return (*config.channels, config.hidden)
         case CapsNetConfig():
             return config.channels, config.types
+        case CapsuleVggConfig():
+            return ()
 
 
 def with_widths(config: CompressibleConfig, widths: Sequence[int]) -> CompressibleConfig:
@@ -58,6 +61,8 @@ def with_widths(config: CompressibleConfig, widths: Sequence[int]) -> Compressib
         case CapsNetConfig():
             channels, types = widths
             return replace(config, channels=channels, types=types)
+        case CapsuleVggConfig():
+            return config
 
 
 @torch.no_grad()

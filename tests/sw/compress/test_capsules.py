@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,11 +16,14 @@ from karui.sw.compress.pipeline import CompressionRun, compress, fix_integers, w
 from karui.sw.compress.prune import Pruner
 from karui.sw.compress.share import own_weights, share_by_clustering
 from karui.sw.compress.structure import best_neurons, hidden_widths, live_neurons, narrowed, weight_layers, widened
+from karui.sw.configuration import ConfigurationError
 from karui.sw.data.datasets import load
 from karui.sw.lower.agreement import compare_with_golden
 from karui.sw.lower.from_torch import lower
+from karui.sw.models.blocks import Stage
 from karui.sw.models.build import build_model
 from karui.sw.models.capsnet import CapsNetConfig
+from karui.sw.models.capsule_vgg import CapsuleVggConfig, without_batch_norm
 from karui.sw.nn.capsule import CapsulePrediction
 from karui.sw.nn.precision import Precision
 from karui.sw.numerics import signed
@@ -125,6 +130,49 @@ def test_predictions_share_vectors_within_a_matrix(vector: int) -> None:
     foreign, _ = pack_container(container.metadata, [*container.tensors, bias])
     with pytest.raises(ContainerError, match="bias of layer prediction, which has none"):
         read_network(foreign)
+
+
+def test_batch_norms_become_part_of_the_convolutions() -> None:
+    torch.manual_seed(4)
+    config = CapsuleVggConfig(image=(1, 12, 12), stages=(Stage(channels=6, repeat=2), Stage(channels=9)), types=2)
+    model = build_model(config)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 2.0)
+                module.bias.normal_()
+    model.train()
+    model(IMAGES)
+    model.eval()
+    folded, folded_config = without_batch_norm(model, config)
+    assert folded_config == replace(config, batch_norm=False)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    torch.testing.assert_close(outputs(folded), outputs(model), rtol=1e-3, atol=1e-6)
+    assert outputs(folded).std(0).min() > 0
+
+
+def test_a_vgg_with_capsules_is_compressed_without_its_batch_norms() -> None:
+    model = CapsuleVggConfig(image=(1, 8, 8), stages=(Stage(channels=12),), types=3, precision=INTEGERS)
+    train = TrainConfig(epochs=8, learning_rate=0.01, batch_size=64, loss="margin")
+    recipe = TrainingRecipe(name="small", data=DataConfig(name="digits"), model=model, train=train)
+    config = CompressConfig(
+        prune=PruneConfig(epochs=4, learning_rate=0.005, keep=(1.0, 0.6, 0.7), scope="layer", every=3),
+        share=ShareConfig(epochs=3, learning_rate=0.002, codes=(32,), vectors=(1, 1, 2), initialisation="k-means++"),
+    )
+    data = load("digits")
+    run = CompressionRun(recipe=recipe, compress=config, dataset=data)
+    stages = compress(run)
+    assert [stage.config for stage in stages][-1] == run.model_config == replace(model, batch_norm=False)
+    assert stages[0].accuracy > 0.9
+    assert stages[-1].accuracy > 0.85
+    packed, _ = pack_network(stages[-1].model, run.model_config, vector=config.share.vectors)
+    network = read_network(packed).model
+    agreement = compare_with_golden(network, lower(network, data.image_shape, classes=data.classes), data.test_images)
+    assert agreement.mismatches == 0
+    assert float((agreement.golden_classes == data.test_labels).mean()) == stages[-1].accuracy
+    structure = StructureConfig(widths=(8,), epochs=1, learning_rate=0.1)
+    with pytest.raises(ConfigurationError, match="no neurons can be removed; leave structure out"):
+        CompressionRun(recipe=recipe, compress=replace(config, structure=structure), dataset=data)
 
 
 def test_the_pipeline_ends_with_what_the_graph_computes() -> None:

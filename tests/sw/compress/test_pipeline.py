@@ -97,7 +97,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(stop: tuple[str, int], stage
 def test_recipes_that_cannot_be_compressed() -> None:
     dataset = load("digits")
     for model, message in [
-        (MobileNetConfig(image=(1, 8, 8), classes=10), "family must be .*lenet5 or capsnet, not 'mobilenet'"),
+        (MobileNetConfig(image=(1, 8, 8), classes=10), "family must be .* or capsule-vgg, not 'mobilenet'"),
         (LeNet300Config(image=(1, 8, 8)), "compression ends with integers on one grid a layer"),
         (
             LeNet300Config(image=(1, 8, 8), precision=Precision(weight_bits=8, activation_bits=8)),
