@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Protocol
 
@@ -22,12 +22,16 @@ from karui.hw.engines.gather import Gather, GatherConfig
 from karui.hw.engines.matrix_vector import MatrixVectorConfig, pe_groups
 from karui.hw.engines.pool import pool
 from karui.hw.engines.pool_config import PoolConfig
+from karui.hw.engines.routing import Routing, RoutingConfig
 from karui.hw.engines.sliding_window import SlidingWindow, SlidingWindowConfig
+from karui.hw.engines.squared_length import SquaredLength, SquaredLengthConfig
+from karui.hw.engines.squash import Squash, SquashConfig
 from karui.hw.engines.tap_window import TapWindowConfig
 from karui.hw.engines.walsh_hadamard import WalshHadamard, WalshHadamardConfig
 from karui.hw.memory.shared_weights import SharedWeightsConfig
 from karui.hw.memory.weight_rom import WeightRomConfig
 from karui.hw.plan.bit_plane_stage import bit_plane_engine
+from karui.hw.plan.capsule_stage import capsule_engine
 from karui.hw.plan.estimate import Fold
 from karui.hw.plan.sparse_stage import is_sparse, sparse_engine
 from karui.hw.plan.stages import Stage, UnsupportedNode
@@ -105,7 +109,7 @@ def _(op: ir.MatrixVector, stage: Stage, fold: Fold) -> Engine:
 
 @engine.register
 def _(op: ir.BinaryBases, stage: Stage, fold: Fold) -> Engine:
-    config = replace(bit_plane_engine(stage, **asdict(fold)), activation=_activation(stage, fold.pe))
+    config = replace(bit_plane_engine(stage, **fold.of_engine), activation=_activation(stage, fold.pe))
     bases = stage.graph.constants[stage.node.inputs[1]].values
     both = ConstantEngineConfig(engine=config, weights=config.rom(bases))
     return Engine(name=stage.name, config=both, lanes_in=fold.simd, lanes_out=fold.pe)
@@ -180,6 +184,13 @@ def _(op: ir.DepthwiseConv, stage: Stage, fold: Fold) -> Engine:
 def _(op: ir.MaxPool | ir.SumPool, stage: Stage, fold: Fold) -> Engine:
     config = PoolConfig.for_node(op, stage.source, stage.result.number_format, fold.simd)
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
+
+
+@engine.register
+def _(op: ir.Squash | ir.SquaredLength | ir.Routing, stage: Stage, fold: Fold) -> Engine:
+    config = capsule_engine(stage, fold.simd, fold.multiplier)
+    lanes_out = 1 if isinstance(op, ir.SquaredLength) else fold.simd
+    return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=lanes_out)
 
 
 @engine.register
@@ -344,6 +355,21 @@ def _(config: ConstantDepthwiseConvConfig) -> wiring.Component:
 @component.register
 def _(config: PoolConfig) -> wiring.Component:
     return pool(config)
+
+
+@component.register
+def _(config: SquashConfig) -> wiring.Component:
+    return Squash(config)
+
+
+@component.register
+def _(config: SquaredLengthConfig) -> wiring.Component:
+    return SquaredLength(config)
+
+
+@component.register
+def _(config: RoutingConfig) -> wiring.Component:
+    return Routing(config)
 
 
 @component.register

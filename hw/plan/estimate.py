@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import singledispatch
+from typing import Any
 
 from karui.hw.arithmetic.integer_dot_product import IntegerDotProductConfig, Multiplier
 from karui.hw.arithmetic.popcount import LutInputs
@@ -23,6 +24,7 @@ from karui.hw.memory.resources import Resources, memory_cost
 from karui.hw.memory.shared_weights import BOOK_WORDS, SharedWeightsConfig
 from karui.hw.plan.activation_cost import activation_lane, cyclic_rom_cost
 from karui.hw.plan.bit_plane_stage import bit_plane_cost, bit_plane_engine
+from karui.hw.plan.capsule_stage import capsule_cost, capsule_engine
 from karui.hw.plan.sparse_stage import is_sparse, sparse_engine
 from karui.hw.plan.stages import Stage, UnsupportedNode
 from karui.sw.ir import (
@@ -39,8 +41,11 @@ from karui.sw.ir import (
     MaxPool,
     Op,
     Requantize,
+    Routing,
     Shared,
     SlidingWindow,
+    SquaredLength,
+    Squash,
     SumPool,
     Threshold,
     WalshHadamard,
@@ -76,6 +81,11 @@ class Fold:
     lut_inputs: LutInputs = 4
     register_slice: bool = False
 
+    @property
+    def of_engine(self) -> dict[str, Any]:
+        """What concerns the engine itself, by name: all but the registers before it."""
+        return {name: value for name, value in asdict(self).items() if name != "register_slice"}
+
     def __str__(self) -> str:
         further = "".join(
             f" x {count} {what}" for count, what in ((self.planes, "planes"), (self.bases, "bases")) if count > 1
@@ -86,7 +96,7 @@ class Fold:
 
 def multipliers(stage: Stage) -> tuple[Multiplier, ...]:
     """What a stage's products can be made of; the default alone where nothing is multiplied."""
-    if isinstance(stage.op, BinaryBases):
+    if isinstance(stage.op, BinaryBases | Squash | SquaredLength | Routing):
         return ("dsp", "lut")
     if isinstance(stage.op, MatrixVector | DepthwiseConv) and not weights_of(stage).number_format.is_bipolar:
         return ("dsp", "lut")
@@ -228,14 +238,12 @@ def _weights(weights: Constant, fold: Fold, groups: int) -> Resources:
 
 @cycles.register
 def _(op: BinaryBases, stage: Stage, fold: Fold) -> int:
-    outputs, bases, inputs = weights_of(stage).values.shape
-    rounds = (bases // fold.bases) * (stage.source.number_format.bits // fold.planes)
-    return int(stage.positions * (outputs // fold.pe) * rounds * (inputs // fold.simd))
+    return bit_plane_engine(stage, **fold.of_engine).interval
 
 
 @cost.register
 def _(op: BinaryBases, stage: Stage, fold: Fold) -> Resources:
-    return bit_plane_cost(stage, bit_plane_engine(stage, **asdict(fold)))
+    return bit_plane_cost(stage, bit_plane_engine(stage, **fold.of_engine))
 
 
 @cycles.register
@@ -297,6 +305,16 @@ def _(op: SlidingWindow, stage: Stage, fold: Fold) -> Resources:
 
 
 @cycles.register
+def _(op: Squash | SquaredLength | Routing, stage: Stage, fold: Fold) -> int:
+    return capsule_engine(stage, fold.simd, fold.multiplier).interval
+
+
+@cost.register
+def _(op: Squash | SquaredLength | Routing, stage: Stage, fold: Fold) -> Resources:
+    return capsule_cost(capsule_engine(stage, fold.simd, fold.multiplier))
+
+
+@cycles.register
 def _(op: Gather, stage: Stage, fold: Fold) -> int:
     return max(stage.source.elements, stage.result.elements) // fold.simd
 
@@ -313,14 +331,7 @@ def _(op: Op, stage: Stage, fold: Fold) -> int:
 
 
 @cost.register
-def _(op: Threshold, stage: Stage, fold: Fold) -> Resources:
-    lane = activation_lane(stage.node, stage, stage.granule // fold.simd)
-    return Resources(luts=30 + fold.simd * lane.luts, block_rams=fold.simd * lane.block_rams)
-
-
-@cost.register(Requantize)
-@cost.register(DoubleRounding)
-def _(op: Requantize | DoubleRounding, stage: Stage, fold: Fold) -> Resources:
+def _(op: Threshold | Requantize | DoubleRounding, stage: Stage, fold: Fold) -> Resources:
     lane = activation_lane(stage.node, stage, stage.granule // fold.simd)
     return Resources(
         luts=30 + fold.simd * lane.luts, block_rams=fold.simd * lane.block_rams, dsps=fold.simd * lane.dsps

@@ -122,7 +122,11 @@ def choices(stage: Stage) -> list[Fold]:
     if isinstance(stage.op, Gather):
         return [Fold(simd=lanes, pe=lanes) for lanes in divisors(math.gcd(stage.granule, stage.result.shape[-1]))]
     groups = stage.op.groups if isinstance(stage.op, SlidingWindow) else 1
-    return [Fold(simd=lanes, pe=lanes) for lanes in divisors(stage.granule // groups)]
+    return [
+        Fold(simd=lanes, pe=lanes, multiplier=multiplier)
+        for lanes in divisors(stage.granule // groups)
+        for multiplier in multipliers(stage)
+    ]
 
 
 def divisors(number: int) -> list[int]:

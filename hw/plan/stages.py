@@ -16,7 +16,10 @@ from karui.sw.ir import (
     Node,
     Op,
     Requantize,
+    Routing,
     SlidingWindow,
+    SquaredLength,
+    Squash,
     Tensor,
     Threshold,
 )
@@ -169,6 +172,8 @@ def _granule(graph: Graph, node: Node) -> int:
             # The same for all channels: lanes may run across positions.
             if all(graph.tensors[name].shape[0] == 1 for name in node.inputs[1:]):
                 return streams[0].elements
+        case Squash() | SquaredLength() | Routing():
+            return node.op.length
         case MatrixVector() | BinaryBases():
             # Behind a sliding window the channels of the map that it cuts from.
             for before in graph.nodes:

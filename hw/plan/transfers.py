@@ -29,7 +29,10 @@ from karui.hw.engines.depthwise_conv import ConstantDepthwiseConvConfig
 from karui.hw.engines.gather import READ_LATENCY as GATHER_LATENCY
 from karui.hw.engines.gather import GatherConfig
 from karui.hw.engines.pool_config import ADJOINING_LATENCY, PoolConfig
+from karui.hw.engines.routing import BUFFERS, RoutingConfig
 from karui.hw.engines.sliding_window import READ_LATENCY, SlidingWindowConfig
+from karui.hw.engines.squared_length import SquaredLengthConfig
+from karui.hw.engines.squash import SquashConfig
 from karui.hw.engines.tap_window import TapWindowConfig
 from karui.hw.engines.walsh_hadamard import WalshHadamardConfig
 from karui.hw.memory.replay_buffer import REPLAY_DELAY, ReplayBufferConfig
@@ -119,7 +122,31 @@ def _(
 
 
 @connect.register
-def _(config: ArgMaxConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+def _(config: SquashConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    places = ElasticOutputConfig(payload=unsigned(1), period=1, latency=config.latency).depth
+    first = np.arange(0, graph.size(outputs[0]), config.folds)
+    # The others of a vector's beats follow at once.
+    graph.wait_at(outputs[0], first, inputs[0], first + config.folds - 1, config.vector_latency + FIFO_LATENCY)
+    graph.wait(inputs[0], outputs[0], 1, lag=places)
+
+
+@connect.register
+def _(config: RoutingConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    first, last, only = graph.events(1), graph.events(1), np.array([0])
+    # A frame's passes begin when all of its predictions are there; the last one of them waits for room for its result.
+    graph.wait_at(first, only, inputs[0], np.array([config.beats - 1]), 1)
+    graph.wait_at(last, only, first, only, (config.op.iterations - 1) * config.iteration_cycles)
+    graph.wait_at(last, only, outputs[0], np.array([(1 - config.results) * config.turn - 1]), 1)
+    graph.wait_at(first, only, last, only - 1, config.pass_cycles + 1)
+    graph.wait_at(inputs[0], only, last, only - BUFFERS, config.pass_cycles + 1)
+    graph.wait_at(outputs[0], only, last, only, config.result_latency)
+
+
+@connect.register(ArgMaxConfig)
+@connect.register(SquaredLengthConfig)
+def _(
+    config: ArgMaxConfig | SquaredLengthConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]
+) -> None:
     places = ElasticOutputConfig(payload=unsigned(1), period=config.beats, latency=config.latency).depth
     vectors = np.arange(graph.size(outputs[0]))
     last = (vectors + 1) * config.beats - 1

@@ -123,6 +123,33 @@ def transform(lanes: int) -> WalshHadamardConfig:
     return WalshHadamardConfig(transform=WalshHadamard(size=16), element=ELEMENT, elements=48, lanes=lanes)
 
 
+def squash(lanes: int) -> Any:
+    build = GraphBuilder("squash")
+    words, output = signed(6, fraction=4), signed(8, fraction=7)
+    return engine_of(build, build.squash("y", build.input("x", (6, 8), words), 8, output), Fold(simd=lanes, pe=lanes))
+
+
+def squared_length(lanes: int) -> Any:
+    build = GraphBuilder("lengths")
+    edge = build.squared_length("y", build.input("x", (40,), signed(4)), 4)
+    return engine_of(build, edge, Fold(simd=lanes, pe=lanes))
+
+
+def routing(iterations: int, lanes: int, capsules: int = 3) -> Any:
+    build = GraphBuilder("routing")
+    edge = build.routing(
+        "y",
+        build.input("x", (capsules * 2 * 4,), signed(8, fraction=6)),
+        outputs=2,
+        length=4,
+        iterations=iterations,
+        sums=signed(16, fraction=11),
+        output=signed(8, fraction=7),
+        logits=signed(16, fraction=10),
+    )
+    return engine_of(build, edge, Fold(simd=lanes, pe=lanes))
+
+
 def gather(*indices: int) -> GatherConfig:
     return GatherConfig(element=ELEMENT, channels=12, indices=np.array(indices), positions=4, lanes=2)
 
@@ -167,6 +194,14 @@ CASES: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
     "gather": (gather(*range(12)), (24,), (24,)),
     "gather of more": (gather(*range(12), *[-1] * 6), (24,), (36,)),
     "gather of fewer": (gather(0, 7, 3, 9), (24,), (8,)),
+    "squash": (squash(2), (24,), (24,)),
+    "squash of whole vectors": (squash(8), (6,), (6,)),
+    "squared lengths": (squared_length(2), (20,), (10,)),
+    "squared lengths of whole vectors": (squared_length(4), (10,), (10,)),
+    "one iteration": (routing(1, 2), (12,), (4,)),
+    "one iteration of few capsules": (routing(1, 4, 1), (2,), (2,)),
+    "iterations": (routing(3, 2), (12,), (4,)),
+    "iterations of whole vectors": (routing(2, 4, 5), (10,), (2,)),
     "twice as wide": (converter(2, 4), (60,), (30,)),
     "wider": (converter(2, 10), (60,), (12,)),
     "wider in groups": (wide_converter(2, 12), (60,), (10,)),

@@ -1,0 +1,112 @@
+"""Capsule networks through generator and Verilator: words and cycles, from the convolution to the class."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from karui.hw.emit.accelerator import Accelerator
+from karui.hw.emit.design_folder import write_design
+from karui.hw.plan.estimate import Fold
+from karui.hw.plan.folding import Folding, fold_for_interval
+from karui.hw.plan.stages import stages
+from karui.sim.regression import run_regression
+from karui.sim.results import BackPressure
+from karui.sw.golden import evaluate, trace
+from karui.sw.ir import Graph, GraphBuilder, Raw, Shared, Storage
+from karui.sw.numerics import signed
+
+PIXEL = signed(4)
+CAPSULE = signed(8, fraction=7)
+PREDICTION = signed(8, fraction=6)
+OUTPUTS = 3
+FRAMES = 12
+
+
+def capsule_network(
+    *, iterations: int, types: int = 3, length: int = 4, ends: str = "class", storage: Storage | None = None
+) -> Graph:
+    """A convolution to 2 x 2 positions of `types` capsules of 4 elements, and routing to 3 capsules."""
+    rng = np.random.default_rng(iterations)
+    build = GraphBuilder("capsules")
+    edge = build.sliding_window("primary.window", build.input("pixels", (4, 4, 2), PIXEL), (3, 3))
+    edge = build.matrix_vector("primary", edge, rng.integers(-31, 32, (4 * types, 18)))
+    edge = build.requantize("primary.words", edge, np.array([1]), np.array([0]), shift=4, output=signed(8, fraction=5))
+    edge = build.flatten("vectors", build.squash("squashed", edge, 4, CAPSULE))
+    capsules = 4 * types
+    weights = rng.integers(-120, 121, (capsules, OUTPUTS * length, 4))
+    # Every capsule's matrices resemble the first one's, so that some agree.
+    weights[1:] = (weights[1:] // 2 + weights[:1] // 2).clip(-127, 127)
+    if isinstance(storage, Shared):
+        book = weights.reshape(-1, 4)[:16]
+        weights = book[rng.integers(0, 16, weights.size // 4)].reshape(weights.shape)
+    edge = build.matrix_vector("predictions", edge, weights.reshape(-1, 4), groups=capsules, storage=storage or Raw())
+    edge = build.requantize("predictions.words", edge, np.array([1]), np.array([0]), shift=7, output=PREDICTION)
+    edge = build.routing(
+        "routed",
+        edge,
+        outputs=OUTPUTS,
+        length=length,
+        iterations=iterations,
+        sums=signed(16, fraction=11),
+        output=CAPSULE,
+        logits=signed(16, fraction=10),
+    )
+    if ends == "capsules":
+        return build.finish(edge)
+    lengths = build.squared_length("lengths", edge, length)
+    return build.finish(lengths if ends == "lengths" else build.arg_max("class", lengths))
+
+
+def play(graph: Graph, folding: Folding, folder: Path, *modes: BackPressure) -> Accelerator:
+    accelerator = Accelerator(graph=graph, folding=folding)
+    write_design(accelerator, folder)
+    frames = np.random.default_rng(0).integers(-8, 8, (FRAMES, 4, 4, 2))
+    expected = evaluate(graph, frames)
+    assert len(np.unique(expected)) > 1
+    for mode in modes:
+        result = run_regression(folder, frames, expected, back_pressure=mode, seed=3)
+        assert result.passed, result.failure()
+        if mode is BackPressure.NONE:
+            measured = (result.initiation_interval, result.latency)
+            assert measured == (accelerator.predicted.initiation_interval, accelerator.predicted.latency)
+    return accelerator
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 4])
+def test_iterations(iterations: int, tmp_path: Path) -> None:
+    graph = capsule_network(iterations=iterations)
+    folding = fold_for_interval(stages(graph), 1500)
+    play(graph, folding, tmp_path, BackPressure.NONE, BackPressure.RANDOM)
+
+
+@pytest.mark.parametrize(("lanes", "pe"), [(4, 4), (2, 12), (1, 1)])
+def test_lanes_of_the_routing(lanes: int, pe: int, tmp_path: Path) -> None:
+    graph = capsule_network(iterations=3, ends="capsules")
+    folds = dict(fold_for_interval(stages(graph), 1500).folds)
+    folds["routed"] = Fold(simd=lanes, pe=lanes, multiplier="lut" if lanes == 2 else "dsp")
+    folds["predictions"] = replace(folds["predictions"], simd=4, pe=pe)
+    accelerator = play(graph, Folding(folds=folds), tmp_path, BackPressure.NONE, BackPressure.RANDOM)
+    slowest = {
+        stage.name: engine.config.interval
+        for stage, engine in zip(accelerator.stages, accelerator.engines, strict=True)
+    }
+    assert accelerator.interval == max(slowest.values())
+
+
+def test_predictions_of_shared_vectors(tmp_path: Path) -> None:
+    graph = capsule_network(iterations=2, ends="lengths", storage=Shared(vector=4))
+    play(graph, fold_for_interval(stages(graph), 1500), tmp_path, BackPressure.NONE)
+
+
+def test_a_wrong_gain_is_found(tmp_path: Path) -> None:
+    graph = capsule_network(iterations=3, ends="capsules")
+    constant = graph.constants["routed.reciprocals"]
+    wrong = replace(constant, values=np.maximum(constant.values - 256, 1))
+    broken = replace(graph, constants={**graph.constants, "routed.reciprocals": wrong})
+    frames = np.random.default_rng(0).integers(-8, 8, (FRAMES, 4, 4, 2))
+    assert np.array_equal(trace(graph, frames)["squashed"], trace(broken, frames)["squashed"])
+    write_design(Accelerator(graph=broken, folding=fold_for_interval(stages(broken), 1500)), tmp_path)
+    result = run_regression(tmp_path, frames, evaluate(graph, frames))
+    assert not result.passed
