@@ -99,7 +99,7 @@ class CompressionRun:
             )
         if self.compress.structure is not None and not hidden_widths(self.recipe.model):
             raise ConfigurationError(
-                f"{self.recipe.name} [compress]: the convolutions of a stage have one width, so no neurons can be removed; "
+                f"{self.recipe.name} [compress]: a stage's convolutions have one width, no neurons can be removed; "
                 f"leave structure out"
             )
 
