@@ -20,8 +20,8 @@ VECTORS = (4, 8, 16)
 def with_compressed_storage(graph: Graph) -> Graph:
     """Choose the storage of fewest bits for every matrix; the values stay the same.
 
-    Integers may be kept as Huffman-coded non-zeros, binary weights as indices into a code book of the vectors that
-    their rows are made of.
+    Integers may be kept as Huffman-coded non-zeros, those of grouped products and binary weights as indices into a code
+    book of the vectors that their rows are made of.
 
     Parameters
     ----------
@@ -30,10 +30,13 @@ def with_compressed_storage(graph: Graph) -> Graph:
     """
     storage: dict[str, Storage] = {}
     for node in graph.nodes:
-        if not isinstance(node.op, MatrixVector) or node.op.groups != 1 or node.inputs[1] not in graph.constants:
+        if not isinstance(node.op, MatrixVector) or node.inputs[1] not in graph.constants:
             continue
-        weights = graph.constants[node.inputs[1]]
-        smallest = _shared(weights) if weights.number_format.is_bipolar else _huffman(weights)
+        weights, grouped = graph.constants[node.inputs[1]], node.op.groups > 1
+        if weights.number_format.is_bipolar and grouped:
+            continue
+        # The engine that skips zeros takes whole rows alone.
+        smallest = _shared(weights) if weights.number_format.is_bipolar or grouped else _huffman(weights)
         if smallest is not None:
             storage[node.inputs[1]] = smallest
     return with_storage(graph, storage)

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from karui.sw.golden import trace
-from karui.sw.ir import GraphError, MatrixVector, Routing, SquaredLength, Squash
+from karui.sw.golden import evaluate, trace
+from karui.sw.ir import RAW, GraphError, MatrixVector, Routing, Shared, SquaredLength, Squash
 from karui.sw.lower.agreement import compare_with_golden, to_graph_layout
+from karui.sw.lower.compressed_storage import with_compressed_storage
 from karui.sw.lower.from_torch import lower
 from karui.sw.lower.unsupported import UnsupportedLayer
 from karui.sw.models.blocks import Stage
@@ -149,3 +150,22 @@ def test_a_layer_elsewhere_than_behind_capsules_is_refused() -> None:
     prediction = CapsulePrediction(15, 6, 2, 3, weight_bits=8, votes=signed(8, 7))
     with pytest.raises(GraphError, match="does not fit a tensor of shape"):
         lower(nn.Sequential(MapToCapsules(), prediction), (6, 4, 4), input_format=CAPSULE_WORDS)
+
+
+def test_shared_predictions_are_stored_as_indices() -> None:
+    config = replace(SMALL, capsule=8)
+    model = network(config)
+    prediction = model.get_submodule("prediction")
+    assert isinstance(prediction, CapsulePrediction)
+    with torch.no_grad():
+        book = prediction.weight[:6].clone()
+        prediction.weight.copy_(book[torch.randint(0, 6, (len(prediction.weight),))])
+    graph = lower(model, config.image).graph
+    stored = with_compressed_storage(graph)
+    assert stored.constants["prediction.weights"].storage == Shared(vector=8)
+    assert stored.constants["primary.weights"].storage == RAW
+    frames = to_graph_layout(images(config, 20))
+    assert np.array_equal(evaluate(stored, frames), evaluate(graph, frames))
+    with torch.no_grad():
+        nn.init.normal_(prediction.weight)
+    assert with_compressed_storage(lower(model, config.image).graph).constants["prediction.weights"].storage == RAW
