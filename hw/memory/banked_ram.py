@@ -14,6 +14,8 @@ from karui.hw.streams.stream import delayed
 
 # Depths and widths of a block RAM that is written and read at once, the deepest last.
 _SHAPES = ((1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+_SPARE = 1.1
+"""Block RAMs that may be taken for fewer banks, as a share of the least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +41,15 @@ class BankedRamConfig:
 
     @property
     def bank_words(self) -> int:
-        """Words of a bank, a power of two where there are several: of the least block RAMs, the fewest banks."""
+        """Words of a bank, a power of two where there are several: few banks, at hardly more block RAMs than the least.
+
+        The choice between banks is one of logic, which grows with them.
+        """
         if self.resolved == "distributed":
             return self.words
-        depth = min(_SHAPES, key=lambda shape: (self._banks(shape[0]) * -(-self.width // shape[1]), -shape[0]))[0]
-        return min(depth, self.words)
+        block_rams = {depth: self._banks(depth) * -(-self.width // width) for depth, width in _SHAPES}
+        few = _SPARE * min(block_rams.values())
+        return min(self.words, max(depth for depth, count in block_rams.items() if count <= few))
 
     @property
     def banks(self) -> int:
@@ -130,6 +136,6 @@ class BankedRam(wiring.Component):
             m.d.comb += self.read_data.eq(words[0])
             return m
         chosen = Signal(config.width, reset_less=True)
-        m.d.sync += chosen.eq(Array(words)[delayed(m, self.read_address[bits:], 2, name="bank")])
+        m.d.sync += chosen.eq(Array(words)[delayed(m, self.read_address[bits:], 2, name="bank_of_word")])
         m.d.comb += self.read_data.eq(chosen)
         return m
