@@ -24,10 +24,12 @@ from karui.sw.compress.structure import (
 from karui.sw.configuration import ConfigurationError
 from karui.sw.data.dataset import Dataset
 from karui.sw.models.build import build_model, family_of
+from karui.sw.models.capsnet import CapsNetConfig
 from karui.sw.models.capsule_vgg import CapsuleVggConfig, without_batch_norm
 from karui.sw.nn.precision import FLOAT
 from karui.sw.nn.quant_activation import QuantActivation
 from karui.sw.train.batch_norm import reestimate_batch_norm
+from karui.sw.train.capsule_calibration import with_calibrated_ranges
 from karui.sw.train.config import DistillationConfig, TrainConfig
 from karui.sw.train.evaluate import evaluate, tensors
 from karui.sw.train.loop import AfterStep, EpochRecord, train
@@ -110,6 +112,14 @@ class CompressionRun:
         assert isinstance(config, CompressibleConfig)
         return replace(config, batch_norm=False) if isinstance(config, CapsuleVggConfig) else config
 
+    def packed_config(self, stage: Stage) -> CompressibleConfig:
+        """Configuration of the network that the file of a last stage stands for, of full width."""
+        config = self.model_config
+        if isinstance(config, CapsNetConfig | CapsuleVggConfig):
+            assert isinstance(stage.config, CapsNetConfig | CapsuleVggConfig)
+            config = replace(config, ranges=stage.config.ranges)
+        return config
+
     def accuracy(self, model: nn.Module) -> float:
         """Fraction of the test images that a model classifies right."""
         return evaluate(model, *tensors(self.dataset.test_images, self.dataset.test_labels))
@@ -164,7 +174,9 @@ def prune(run: CompressionRun, before: Stage, teacher: nn.Module | None) -> Stag
 def share(run: CompressionRun, before: Stage, teacher: nn.Module | None) -> Stage:
     """Cluster the weights, then train the code books with the activations and code books quantized."""
     phase = run.compress.share
-    config = replace(before.config, precision=run.model_config.precision)
+    images, _ = tensors(run.dataset.train_images, run.dataset.train_labels)
+    config = with_calibrated_ranges(replace(before.config, precision=run.model_config.precision), before.model, images)
+    assert isinstance(config, CompressibleConfig)
     model = build_model(config)
     model.load_state_dict(before.model.state_dict())
     share_by_clustering(model, phase, seed=run.recipe.train.seed)

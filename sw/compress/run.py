@@ -68,7 +68,7 @@ def compress_recipe(
     stages = tuple(compress(run))
     data, account = pack_network(
         stages[-1].model,
-        run.model_config,
+        run.packed_config(stages[-1]),
         vector=config.share.vectors or config.share.vector,
         books=config.share.books,
     )

@@ -1,11 +1,11 @@
 """CapsNet (Sabour et al. 2017): convolution, primary capsules, class capsules by routing."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import nn
 
 from karui.sw.models.blocks import ACTIVATION_LIMIT, check_network
-from karui.sw.models.capsule_ranges import CapsuleRanges, signed_words
+from karui.sw.models.capsule_ranges import CapsuleRanges, check_limit, signed_words
 from karui.sw.models.lenet import named
 from karui.sw.nn.capsule import CapsulePrediction, DynamicRouting, MapToCapsules, SquaredLength, Squash
 from karui.sw.nn.power_of_two_scale import PowerOfTwoScale
@@ -46,8 +46,12 @@ class CapsNetConfig:
         Height and width of both convolutions' windows.
     precision
         Widths of weights and activations.
+    primary_limit
+        End of the range, a power of two, of the elements of primary capsules before squashing; the float network clamps
+        them too, and learns to use it. A capsule of 8 elements of 2 has a length of 5.7, squashed to 0.97.
     ranges
-        What the words between the capsule layers reach.
+        What other words between the capsule layers reach; quantized networks need them, and training finds them behind
+        its float phase unless they are given.
     """
 
     image: tuple[int, int, int] = (1, 28, 28)
@@ -59,13 +63,15 @@ class CapsNetConfig:
     iterations: int = 3
     kernel: int = 9
     precision: Precision = FLOAT
-    ranges: CapsuleRanges = field(default_factory=CapsuleRanges)
+    primary_limit: float = 2.0
+    ranges: CapsuleRanges | None = None
 
     def __post_init__(self) -> None:
         check_network(self.image, self.classes)
         for name in ("channels", "types", "capsule", "vector", "iterations", "kernel"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        check_limit("primary_limit", self.primary_limit)
         if min(self.grid) < 1:
             smallest = 2 * self.kernel - 1
             raise ValueError(
@@ -105,6 +111,7 @@ def build_capsnet(config: CapsNetConfig) -> nn.Sequential:
                 config.vector,
                 iterations=config.iterations,
                 precision=precision,
+                primary_limit=config.primary_limit,
                 ranges=config.ranges,
             ),
         }
@@ -119,7 +126,8 @@ def capsule_layers(
     *,
     iterations: int,
     precision: Precision,
-    ranges: CapsuleRanges,
+    primary_limit: float,
+    ranges: CapsuleRanges | None,
 ) -> dict[str, nn.Module]:
     """What follows a convolution with the primary capsules' elements as channels, to the class capsules' lengths.
 
@@ -129,16 +137,23 @@ def capsule_layers(
         Primary capsules of all positions, and their elements.
     classes, vector
         Class capsules and their elements.
-    iterations, precision, ranges
+    iterations, precision, primary_limit, ranges
         As of `CapsNetConfig`.
+
+    Raises
+    ------
+    ValueError
+        If the precision has bits and there are no ranges.
     """
     weight_bits, bits = precision.weight_bits, precision.activation_bits
-    requantize = QuantIdentity(bits=bits, limit=ranges.primary)
+    requantize = QuantIdentity(bits=bits, limit=primary_limit)
     layers: dict[str, nn.Module] = {"requantize": requantize, "capsules": MapToCapsules()}
     if bits is None:
         layers["squash"] = Squash(length=length)
         layers["prediction"] = CapsulePrediction(capsules, length, classes, vector)
         layers["routing"] = DynamicRouting(classes, vector, iterations=iterations)
+    elif ranges is None:
+        raise ValueError("capsules of integers need the ranges of their words: give ranges, or train with pretrain")
     else:
         votes, sums = signed_words(VOTE_BITS, ranges.votes), signed_words(SUM_BITS, ranges.sums)
         layers["squash"] = QuantSquash(length=length, words=signed(bits, requantize.fraction))

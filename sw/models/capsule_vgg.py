@@ -1,14 +1,14 @@
 """VGG whose fully connected layers are capsule layers."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from karui.sw.models.blocks import Blocks, Stage, check_network
 from karui.sw.models.capsnet import capsule_layers
-from karui.sw.models.capsule_ranges import CapsuleRanges
+from karui.sw.models.capsule_ranges import CapsuleRanges, check_limit
 from karui.sw.models.lenet import named
 from karui.sw.nn.precision import FLOAT, Precision
 from karui.sw.nn.quant_conv import QuantConv2d
@@ -33,7 +33,7 @@ class CapsuleVggConfig:
         Convolutions of equal width in a row; their stride is that of the pool, so 1 here.
     batch_norm
         Whether a batch norm follows each convolution; a bias takes its place otherwise, see `without_batch_norm`.
-    types, capsule, vector, iterations, precision, ranges
+    types, capsule, vector, iterations, precision, primary_limit, ranges
         See `karui.sw.models.capsnet.CapsNetConfig`; the primary capsules come from a 3x3 convolution too.
     """
 
@@ -46,7 +46,8 @@ class CapsuleVggConfig:
     vector: int = 16
     iterations: int = 3
     precision: Precision = FLOAT
-    ranges: CapsuleRanges = field(default_factory=CapsuleRanges)
+    primary_limit: float = 2.0
+    ranges: CapsuleRanges | None = None
 
     def __post_init__(self) -> None:
         check_network(self.image, self.classes)
@@ -55,6 +56,7 @@ class CapsuleVggConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not self.stages or any(stage.stride != 1 for stage in self.stages):
             raise ValueError("stages must be one or more, of stride 1 each: the pools halve the map")
+        check_limit("primary_limit", self.primary_limit)
         if min(self.grid) < 1:
             raise ValueError(
                 f"image must be at least {1 << len(self.stages)} pixels high and wide for {len(self.stages)} pools, "
@@ -98,6 +100,7 @@ def build_capsule_vgg(config: CapsuleVggConfig) -> nn.Sequential:
             config.vector,
             iterations=config.iterations,
             precision=config.precision,
+            primary_limit=config.primary_limit,
             ranges=config.ranges,
         )
     )

@@ -14,6 +14,7 @@ from karui.sw.data.dataset import Dataset
 from karui.sw.models.build import LightConfig, build_model, family_of
 from karui.sw.nn.precision import FLOAT
 from karui.sw.train.batch_norm import reestimate_batch_norm
+from karui.sw.train.capsule_calibration import with_calibrated_ranges
 from karui.sw.train.evaluate import held_out_accuracy
 from karui.sw.train.loop import OnEpoch, train
 from karui.sw.train.recipe import TrainingRecipe
@@ -23,9 +24,13 @@ from karui.sw.train.seeding import seeded
 
 @dataclass(frozen=True, kw_only=True)
 class PhasedTraining:
-    """A model in evaluation mode, and the accuracies of its phases: ``float`` where there was one, and ``model``."""
+    """A model in evaluation mode, and the accuracies of its phases: ``float`` where there was one, and ``model``.
+
+    The configuration is that of the model: what the float phase has left to be found is in it.
+    """
 
     model: nn.Sequential
+    config: LightConfig
     accuracies: dict[str, float]
 
 
@@ -61,8 +66,7 @@ def train_phases(
         Called after every epoch of the recipe's network, and of the float phase.
     """
     accuracies = {}
-    model = seeded(recipe.train.seed, lambda: build_model(config))
-    trained = beside_decoder(model, config.image, config.classes, recipe.train.reconstruction, seed=recipe.train.seed)
+    float_state = None
     pretrain = recipe.train.pretrain
     if pretrain is not None:
         float_config = replace(config, precision=FLOAT)
@@ -73,14 +77,19 @@ def train_phases(
         )
         path = state_path(state_dir, "float", recipe.data.name, family_of(float_config), float_config, float_train)
         train(float_trained, images, labels, float_train, state_path=path, on_epoch=on_pretrain_epoch)
-        trained.load_state_dict(float_trained.state_dict())
+        float_state = {name: values.clone() for name, values in float_trained.state_dict().items()}
         reestimate_batch_norm(real, images)
         accuracies["float"] = held_out_accuracy(real, dataset)
+        config = with_calibrated_ranges(config, real, images)
+    model = seeded(recipe.train.seed, lambda: build_model(config))
+    trained = beside_decoder(model, config.image, config.classes, recipe.train.reconstruction, seed=recipe.train.seed)
+    if float_state is not None:
+        trained.load_state_dict(float_state)
     path = state_path(state_dir, "quantized", recipe.data.name, family_of(config), config, recipe.train)
     train(trained, images, labels, recipe.train, state_path=path, on_epoch=on_epoch)
     reestimate_batch_norm(model, images)
     accuracies["model"] = held_out_accuracy(model, dataset)
-    return PhasedTraining(model=model, accuracies=accuracies)
+    return PhasedTraining(model=model, config=config, accuracies=accuracies)
 
 
 def state_path(state_dir: Path | None, phase: str, *determined_by: Any) -> Path | None:

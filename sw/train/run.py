@@ -96,7 +96,10 @@ def train_recipe(
                 on_pretrain_epoch=on_pretrain_epoch,
             )
         return TrainedRecipe(
-            recipe=recipe, model=phased.model, provenance=dataset.provenance, accuracies=phased.accuracies
+            recipe=replace(recipe, model=phased.config),
+            model=phased.model,
+            provenance=dataset.provenance,
+            accuracies=phased.accuracies,
         )
     if isinstance(trainable, BinaryConnectConfig):
         trainable = replace(trainable, activation_bits=None)

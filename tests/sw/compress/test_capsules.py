@@ -23,6 +23,7 @@ from karui.sw.lower.from_torch import lower
 from karui.sw.models.blocks import Stage
 from karui.sw.models.build import build_model
 from karui.sw.models.capsnet import CapsNetConfig
+from karui.sw.models.capsule_ranges import CapsuleRanges
 from karui.sw.models.capsule_vgg import CapsuleVggConfig, without_batch_norm
 from karui.sw.nn.capsule import CapsulePrediction
 from karui.sw.nn.precision import Precision
@@ -107,7 +108,16 @@ def test_vectors_matrices_and_capsules_are_pruned_whole(vector: int) -> None:
 
 @pytest.mark.parametrize("vector", [1, 8, 16])
 def test_predictions_share_vectors_within_a_matrix(vector: int) -> None:
-    config = CapsNetConfig(image=(1, 12, 12), channels=5, types=4, classes=3, vector=4, kernel=3, precision=INTEGERS)
+    config = CapsNetConfig(
+        image=(1, 12, 12),
+        channels=5,
+        types=4,
+        classes=3,
+        vector=4,
+        kernel=3,
+        precision=INTEGERS,
+        ranges=CapsuleRanges(votes=4.0, sums=16.0),
+    )
     model = random_network(config)
     sharing = ShareConfig(epochs=1, learning_rate=0.1, codes=(6,), vectors=(1, 8, vector), initialisation="k-means++")
     share_by_clustering(model, sharing, seed=1)
@@ -162,10 +172,13 @@ def test_a_vgg_with_capsules_is_compressed_without_its_batch_norms() -> None:
     data = load("digits")
     run = CompressionRun(recipe=recipe, compress=config, dataset=data)
     stages = compress(run)
-    assert [stage.config for stage in stages][-1] == run.model_config == replace(model, batch_norm=False)
+    last = stages[-1].config
+    assert isinstance(last, CapsuleVggConfig)
+    assert last.ranges is not None
+    assert last == run.packed_config(stages[-1]) == replace(model, batch_norm=False, ranges=last.ranges)
     assert stages[0].accuracy > 0.9
     assert stages[-1].accuracy > 0.85
-    packed, _ = pack_network(stages[-1].model, run.model_config, vector=config.share.vectors)
+    packed, _ = pack_network(stages[-1].model, run.packed_config(stages[-1]), vector=config.share.vectors)
     network = read_network(packed).model
     agreement = compare_with_golden(network, lower(network, data.image_shape, classes=data.classes), data.test_images)
     assert agreement.mismatches == 0
@@ -199,13 +212,14 @@ def test_the_pipeline_ends_with_what_the_graph_computes() -> None:
         ),
     )
     data = load("digits")
-    stages = compress(CompressionRun(recipe=recipe, compress=config, dataset=data))
+    run = CompressionRun(recipe=recipe, compress=config, dataset=data)
+    stages = compress(run)
     assert [stage.phase for stage in stages] == ["dense", "structure", "prune", "share"]
     assert stages[0].model.state_dict().keys() == build_model(stages[0].config).state_dict().keys()
     accuracies = [stage.accuracy for stage in stages]
     assert accuracies[0] > 0.85
     assert accuracies[-1] > 0.8
-    packed, _ = pack_network(stages[-1].model, model, vector=config.share.vectors)
+    packed, _ = pack_network(stages[-1].model, run.packed_config(stages[-1]), vector=config.share.vectors)
     network = read_network(packed).model
     prediction = weight_layers(network)["prediction"].integer_weight().view(-1, 8)
     assert len(torch.unique(prediction, dim=0)) <= 65

@@ -76,6 +76,7 @@ def test_capsules_behind_batch_norms() -> None:
         capsule=4,
         vector=6,
         precision=SMALL.precision,
+        ranges=CapsuleRanges(votes=2.0, sums=8.0),
     )
     torch.manual_seed(7)
     model = build_model(config)
@@ -106,7 +107,7 @@ def test_every_layers_words_are_the_graphs() -> None:
 
 
 def test_words_that_saturate_do_so_in_both() -> None:
-    config = replace(SMALL, ranges=CapsuleRanges(primary=0.25, votes=0.25, sums=0.25))
+    config = replace(SMALL, primary_limit=0.25, ranges=CapsuleRanges(votes=0.25, sums=0.25))
     model, frames = network(config), images(config, 100)
     lowered = lower(model, config.image)
     edges = trace(lowered.graph, to_graph_layout(frames))
