@@ -7,9 +7,9 @@ over all iterations of the routing.
 What calibration leaves open is proven. Accumulators of predictions are as wide as the graph's verification demands of
 actual weights. A sum of I predictions, up to ``2**7`` in steps, times coefficients below ``2**12`` is within
 ``2**19 * I``, which signed words of ``20 + log2(I)`` bits hold. A capsule is shorter than 1, so 8 bits hold it. An
-agreement is at most the length of a prediction, ``sqrt(vector) * votes``; so logits, which are log2(e) times that, stay
-within their range of 128 for ``128 / (1.45 * sqrt(vector) * votes)`` iterations, 11 with vectors of 16 and votes up to 2,
-and saturate beyond.
+agreement is at most the length of a prediction, ``sqrt(vector) * votes``; so logits, which are log2(e) times that,
+stay within their range of 128 for ``128 / (1.45 * sqrt(vector) * votes)`` iterations, 11 with vectors of 16 and votes
+up to 2, and saturate beyond.
 """
 
 import math
