@@ -5,8 +5,10 @@ grade 8), but Yosys never uses that register. Here the flip-flops that take a re
 register, in the mapped netlist, where that is the same circuit:
 
 - every data bit in use goes to one flip-flop and nowhere else,
-- the flip-flops have the port's clock and edge, no enable, no reset, and start at 0 as the output register does,
-- the port has no clock enable and no reset: both would act on the output register in other ways than on a flip-flop.
+- the flip-flops have the port's clock and edge, no reset, and start at 0 as the output register does,
+- the flip-flops and the port have the same clock enable, or none. Whether the output register waits for the port's
+  enable too is then all the same; of different ones it would matter,
+- the port has no reset: it would act on the output register in another way than on a flip-flop.
 """
 
 from collections import Counter
@@ -72,7 +74,7 @@ def absorb_output_registers(module: dict[str, Any]) -> Absorption:
                 memory["connections"][pin] = cells.pop(name)["connections"]["Q"]
             for half in port.halves:
                 memory["parameters"][f"REGMODE_{half}"] = "OUTREG"
-                memory["connections"][f"OCE{half}"] = ["1"]
+                memory["connections"][f"OCE{half}"] = [_enable(memory, port)]
             ports += 1
             registers += len(flip_flops)
     return Absorption(ports=ports, registers=registers, refused=dict(sorted(refused.items())))
@@ -87,11 +89,14 @@ def _read_ports(memory: Cell) -> tuple[_ReadPort, ...]:
 def _port_obstacle(memory: Cell, port: _ReadPort) -> str | None:
     if any(memory["parameters"].get(f"REGMODE_{half}", "NOREG") != "NOREG" for half in port.halves):
         return "output register in use"
-    if not tied(memory, f"CE{port.letter}", "1"):
-        return "read enable on the block RAM"
     if any(not tied(memory, f"RST{half}", "0") for half in port.halves):
         return "reset on the block RAM"
     return None
+
+
+def _enable(memory: Cell, port: _ReadPort) -> Bit:
+    bits: list[Bit] = memory["connections"].get(f"CE{port.letter}", [])
+    return bits[0] if bits else "1"
 
 
 def _load_obstacle(loads: list[tuple[str, str]], cells: dict[str, Cell], memory: Cell, port: _ReadPort) -> str | None:
@@ -101,4 +106,5 @@ def _load_obstacle(loads: list[tuple[str, str]], cells: dict[str, Cell], memory:
     if name == "" or cells[name]["type"] != "TRELLIS_FF" or pin != "DI":
         return "data used by logic"
     rising = memory["parameters"].get(f"CLK{port.letter}MUX", f"CLK{port.letter}") == f"CLK{port.letter}"
-    return obstacle(cells[name], memory["connections"][f"CLK{port.letter}"][0], rising=rising)
+    clock = memory["connections"][f"CLK{port.letter}"][0]
+    return obstacle(cells[name], clock, rising=rising, enable=_enable(memory, port))

@@ -31,18 +31,27 @@ def clock_of(flip_flop: Cell) -> Bit:
     return bit
 
 
-def obstacle(flip_flop: Cell, clock: Bit, *, rising: bool = True) -> str | None:
-    """Why a register of a hard block, on a clock and without enable and reset, is not this flip-flop; None if it is."""
+def obstacle(flip_flop: Cell, clock: Bit, *, rising: bool = True, enable: Bit = "1") -> str | None:
+    """Why a register of a hard block, on a clock, with an enable and without reset, is not this flip-flop; or None."""
     parameters = flip_flop["parameters"]
     if clock_of(flip_flop) != clock or (parameters.get("CLKMUX", "CLK") == "CLK") != rising:
         return "register on another clock"
-    if parameters.get("CEMUX", "CE") != "1" and not tied(flip_flop, "CE", "1"):
-        return "enable on the register"
+    if _enable_of(flip_flop) != enable:
+        return "enable on the register" if enable == "1" else "register with another enable"
     if not tied(flip_flop, "LSR", "0"):
         return "reset on the register"
     if parameters.get("REGSET", "RESET") != "RESET":
         return "register starts at 1"
     return None
+
+
+def _enable_of(flip_flop: Cell) -> Bit | None:
+    """The net that enables a flip-flop, "1" where it has no enable; None if the net disables it."""
+    use = flip_flop["parameters"].get("CEMUX", "CE")
+    if use == "1" or tied(flip_flop, "CE", "1"):
+        return "1"
+    bit: Bit = flip_flop["connections"]["CE"][0]
+    return bit if use == "CE" else None
 
 
 def tied(cell: Cell, pin: str, level: str) -> bool:

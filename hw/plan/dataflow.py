@@ -218,9 +218,10 @@ class Dataflow:
             connect(engine.config, graph, [ends[link] for link in self.inputs[stage.name]], [results])
             send(stage.writes, results)
         (sink,) = (edge for link, edge in ends.items() if link.reader is None)
-        # A frame's last result waits for its error flag, which comes of the last input through a queue and a register.
+        # A frame's last result waits for its error flag, which comes of the last input through a queue between two
+        # registers.
         last = np.array([graph.size(sink) - 1])
-        graph.wait_at(sink, last, arrivals, np.array([beats - 1]), FIFO_LATENCY + 1)
+        graph.wait_at(sink, last, arrivals, np.array([beats - 1]), FIFO_LATENCY + 2)
         return Transfers(graph=graph, output=sink, queues=queues)
 
     def crossing(self) -> int:

@@ -121,14 +121,21 @@ class AxiStreamInput(wiring.Component):
         config = self.config
         m.submodules.output = output = SkidBuffer(lanes_of(config.element, config.lanes))
         m.submodules.errors = errors = Fifo(FifoConfig(payload=unsigned(1), depth=max(3, config.frames_in_flight)))
+        # The queue is as deep as many frames: its level is far from what the source is told.
+        m.submodules.flags = flags = SkidBuffer(data.StructLayout({"error": 1}))
         wiring.connect(m, output.o, wiring.flipped(self.o))
         wiring.connect(m, errors.o, wiring.flipped(self.error))
+        m.d.comb += [
+            errors.i.valid.eq(flags.o.valid),
+            errors.i.payload.eq(flags.o.payload.error),
+            flags.o.ready.eq(errors.i.ready),
+        ]
 
         state = Signal(_State)
         beat = cycle(m, "beat", config.beats, step=output.i.valid & output.i.ready)
         transfer = Signal()
         m.d.comb += [
-            self.s_axis_tready.eq((state != _State.COMPLETE) & output.i.ready & errors.i.ready),
+            self.s_axis_tready.eq((state != _State.COMPLETE) & output.i.ready & flags.i.ready),
             transfer.eq(self.s_axis_tvalid & self.s_axis_tready),
         ]
         with m.Switch(state):
@@ -136,8 +143,8 @@ class AxiStreamInput(wiring.Component):
                 m.d.comb += [
                     output.i.valid.eq(transfer),
                     output.i.payload.as_value().eq(self.s_axis_tdata),
-                    errors.i.valid.eq(transfer & (self.s_axis_tlast | beat.is_last)),
-                    errors.i.payload.eq(self.s_axis_tlast ^ beat.is_last),
+                    flags.i.valid.eq(transfer & (self.s_axis_tlast | beat.is_last)),
+                    flags.i.payload.error.eq(self.s_axis_tlast ^ beat.is_last),
                 ]
                 with m.If(transfer & self.s_axis_tlast & ~beat.is_last):
                     m.d.sync += state.eq(_State.COMPLETE)

@@ -73,6 +73,13 @@ def test_plain_register_is_absorbed_and_nothing_changes(
     assert mismatches(netlist, tmp_path) == 0
 
 
+@pytest.mark.parametrize("width", [18, 36])
+def test_register_that_the_read_port_s_enable_holds_too_is_absorbed(width: int, tmp_path: Path) -> None:
+    netlist = mapped("registered_memory.v", tmp_path, KIND="ENABLED", WIDTH=width)
+    assert absorb_output_registers(netlist.design) == Absorption(ports=1, registers=width, refused={})
+    assert mismatches(netlist, tmp_path) == 0
+
+
 def test_both_ports_of_a_dual_port_memory_are_absorbed(tmp_path: Path) -> None:
     netlist = mapped("registered_ports.v", tmp_path)
     assert absorb_output_registers(netlist.design) == Absorption(ports=2, registers=36, refused={})
@@ -91,7 +98,8 @@ def test_comparison_sees_a_register_that_was_lost(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("READ_ENABLE", "read enable on the block RAM"),
+        ("READ_ENABLE", "register with another enable"),
+        ("OTHER_ENABLE", "register with another enable"),
         ("ENABLE", "enable on the register"),
         ("RESET", "reset on the register"),
         ("LOGIC", "data used in several places"),
