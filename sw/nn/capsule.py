@@ -18,10 +18,14 @@ INITIAL_WEIGHT = 0.1
 
 
 class MapToCapsules(nn.Module):
-    """View a map (C, H, W) as capsules of consecutive channels, position after position: (H * W * C)."""
+    """View a map (C, H, W) as capsules of consecutive channels, position after position: (H * W * C).
+
+    Where convolutions compute in bfloat16, capsules from here on compute in float32.
+    """
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        return feature_map.permute(0, 2, 3, 1).flatten(1)
+        capsules = feature_map.permute(0, 2, 3, 1).flatten(1)
+        return capsules.float() if capsules.dtype == torch.bfloat16 else capsules
 
 
 class Squash(nn.Module):
@@ -40,8 +44,7 @@ class Squash(nn.Module):
         self.length = length
 
     def forward(self, capsules: Tensor) -> Tensor:
-        vectors = capsules.float() if capsules.dtype == torch.bfloat16 else capsules
-        return squash(torch.unflatten(vectors, -1, (-1, self.length))).flatten(-2)
+        return squash(torch.unflatten(capsules, -1, (-1, self.length))).flatten(-2)
 
     def extra_repr(self) -> str:
         return f"length={self.length}"

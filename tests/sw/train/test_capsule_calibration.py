@@ -68,6 +68,7 @@ def test_training_finds_the_ranges_behind_its_float_phase() -> None:
             batch_size=50,
             learning_rate=0.001,
             loss="margin",
+            arithmetic="bfloat16",
             pretrain=PretrainConfig(epochs=4, learning_rate=0.02),
         ),
     )
