@@ -15,10 +15,13 @@ from karui.flows.progress import console
 from karui.flows.recipe import find_recipe, recipe_names
 from karui.sw.configuration import nearest
 from karui.sw.models.build import LightConfig, ModelConfig, build_model, family_of, input_shape
+from karui.sw.models.capsnet import CapsNetConfig
+from karui.sw.models.capsule_vgg import CapsuleVggConfig
 from karui.sw.models.catalog import NETWORKS
 from karui.sw.models.count import NetworkCount, count
 from karui.sw.models.factorization import Factorization, factorizations, multiplier_prediction
 from karui.sw.models.mobilenet import MobileNetConfig, MobileNetV2Config
+from karui.sw.nn.precision import FLOAT
 
 # For tables, on a terminal of any width: a figure cut short would be another figure.
 wide_console = Console(width=300)
@@ -108,6 +111,9 @@ def find_config(name: str) -> ModelConfig:
 
 def count_config(config: ModelConfig) -> NetworkCount:
     """Count the network of a configuration; the light architectures cost nothing, however large."""
+    if isinstance(config, CapsNetConfig | CapsuleVggConfig):
+        # Integer capsules have the parameters of real ones, and compute with values too.
+        config = replace(config, precision=FLOAT)
     # Binary networks are small, and their integer layers compute with values, which the meta device has not.
     with torch.device("meta" if isinstance(config, LightConfig) else "cpu"):
         return count(build_model(config), input_shape(config))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from karui.sw.models.blocks import ACTIVATION_LIMIT, check_network
-from karui.sw.models.capsule_ranges import CapsuleRanges, check_limit, signed_words
+from karui.sw.models.capsule_ranges import UNCALIBRATED, CapsuleRanges, check_limit, signed_words
 from karui.sw.models.lenet import named
 from karui.sw.nn.capsule import CapsulePrediction, DynamicRouting, MapToCapsules, SquaredLength, Squash
 from karui.sw.nn.power_of_two_scale import PowerOfTwoScale
@@ -50,8 +50,8 @@ class CapsNetConfig:
         End of the range, a power of two, of the elements of primary capsules before squashing; the float network clamps
         them too, and learns to use it. A capsule of 8 elements of 2 has a length of 5.7, squashed to 0.97.
     ranges
-        What other words between the capsule layers reach; quantized networks need them, and training finds them behind
-        its float phase unless they are given.
+        What other words between the capsule layers reach in a quantized network; unless they are given, training finds
+        them behind its float phase, and there are wide ones until then.
     """
 
     image: tuple[int, int, int] = (1, 28, 28)
@@ -139,11 +139,6 @@ def capsule_layers(
         Class capsules and their elements.
     iterations, precision, primary_limit, ranges
         As of `CapsNetConfig`.
-
-    Raises
-    ------
-    ValueError
-        If the precision has bits and there are no ranges.
     """
     weight_bits, bits = precision.weight_bits, precision.activation_bits
     requantize = QuantIdentity(bits=bits, limit=primary_limit)
@@ -152,9 +147,8 @@ def capsule_layers(
         layers["squash"] = Squash(length=length)
         layers["prediction"] = CapsulePrediction(capsules, length, classes, vector)
         layers["routing"] = DynamicRouting(classes, vector, iterations=iterations)
-    elif ranges is None:
-        raise ValueError("capsules of integers need the ranges of their words: give ranges, or train with pretrain")
     else:
+        ranges = ranges or UNCALIBRATED
         votes, sums = signed_words(VOTE_BITS, ranges.votes), signed_words(SUM_BITS, ranges.sums)
         layers["squash"] = QuantSquash(length=length, words=signed(bits, requantize.fraction))
         layers["prediction"] = CapsulePrediction(

@@ -43,3 +43,7 @@ def check_limit(name: str, limit: float) -> None:
 def signed_words(bits: int, limit: float) -> NumberFormat:
     """Signed words that reach from -limit to a step below limit, a power of two."""
     return signed(bits, bits - math.frexp(limit)[1])
+
+
+UNCALIBRATED = CapsuleRanges(votes=4.0, sums=32.0)
+"""Of networks before their training."""

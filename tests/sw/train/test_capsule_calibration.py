@@ -52,11 +52,6 @@ def test_other_limits_are_refused() -> None:
         replace(SMALL, primary_limit=1.5)
 
 
-def test_integers_without_ranges_are_refused() -> None:
-    with pytest.raises(ValueError, match="give ranges, or train with pretrain"):
-        build_model(replace(SMALL, precision=EIGHT_BITS))
-
-
 def test_training_finds_the_ranges_behind_its_float_phase() -> None:
     model = CapsNetConfig(image=(1, 8, 8), channels=12, types=4, capsule=4, vector=6, kernel=3, precision=EIGHT_BITS)
     recipe = TrainingRecipe(
