@@ -20,7 +20,7 @@ from karui.sw.compress.share import own_weights, share_by_clustering
 from karui.sw.compress.structure import CompressibleConfig
 from karui.sw.data.dataset import Dataset
 from karui.sw.models.build import ModelConfig, build_model
-from karui.sw.train.batch_norm import reestimate_batch_norm
+from karui.sw.models.capsule_vgg import CapsuleVggConfig
 from karui.sw.train.checkpoint import load_checkpoint
 from karui.sw.train.config import TrainConfig
 from karui.sw.train.data import load_data
@@ -104,13 +104,13 @@ def table(subject: Subject, run: BenchmarkRun) -> dict[str, Any]:
         before = _percent(held_out_accuracy(checkpoint.model, dataset))
         for vector in VECTORS:
             for size in SIZES:
-                row = _row(subject, checkpoint.model, checkpoint.config, dataset, training, vector, size)
+                row = network_row(subject, checkpoint.model, checkpoint.config, dataset, training, vector, size)
                 run.progress(f"{subject.recipe}: {row}")
                 rows.append(row)
     return {"before, %": before, "seed before, %": subject.reference[0, 0], "rows": rows}
 
 
-def _row(
+def network_row(
     subject: Subject,
     network: nn.Module,
     config: ModelConfig,
@@ -119,10 +119,10 @@ def _row(
     vector: int,
     size: int,
 ) -> dict[str, Any]:
+    """A row of the table: vectors of d weights and k of them."""
     images, labels = tensors(dataset.train_images, dataset.train_labels)
     model = _shared(network, config, vector, size)
     own_weights(model)
-    reestimate_batch_norm(model, images[:5000])
     row: dict[str, Any] = {
         "d": vector,
         "k": size,
@@ -135,7 +135,7 @@ def _row(
         train(model, images[:count], labels[:count], training)
         own_weights(model)
         row["retrained, %"] = _percent(held_out_accuracy(model, dataset))
-    if isinstance(config, CompressibleConfig):
+    if isinstance(config, CompressibleConfig) and not isinstance(config, CapsuleVggConfig):
         fix_integers(model)
         data, _ = pack_network(model, config, vector=vector)
         row["bytes"] = len(data)
