@@ -19,6 +19,7 @@ from karui.hw.memory.banked_ram import BankedRam, BankedRamConfig
 from karui.hw.memory.deep_fifo import LEAST_DEPTH, DeepFifo, DeepFifoConfig
 from karui.hw.memory.ring import ring
 from karui.hw.streams.counters import cycle, level
+from karui.hw.streams.skid_buffer import SkidBuffer
 from karui.hw.streams.stream import FIFO_LATENCY, delayed, lanes_of
 from karui.hw.streams.timing import require_divisor
 from karui.sw.ir import Routing as RoutingOp
@@ -164,7 +165,7 @@ class RoutingConfig:
     @property
     def result_latency(self) -> int:
         """Cycles from the start of a frame's last pass to the first beat of the result."""
-        return self.pass_cycles - self.turn + 1 + self.vector_latency + FIFO_LATENCY
+        return self.pass_cycles - self.turn + 1 + self.vector_latency + FIFO_LATENCY + 1
 
     @property
     def results(self) -> int:
@@ -229,7 +230,10 @@ class Routing(wiring.Component):
         m.submodules.squash = squash = SquashPipeline(config.squash)
         m.submodules.output = output = DeepFifo(config.output)
         wiring.connect(m, sums.o, squash.i)
-        wiring.connect(m, output.o, wiring.flipped(self.o))
+        # A block RAM answers late in the cycle: a register is left of it to what reads the stream.
+        m.submodules.end = end = SkidBuffer(lanes_of(op.output, config.lanes))
+        wiring.connect(m, output.o, end.i)
+        wiring.connect(m, end.o, wiring.flipped(self.o))
 
         # Passes: a frame's first one waits for its predictions, the others for the result of the one before; the last
         # one waits for room for its result besides.

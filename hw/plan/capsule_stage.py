@@ -62,7 +62,7 @@ def capsule_cost(engine: CapsuleEngine) -> Resources:
             return _squash(engine) + Resources(luts=90 + 2 * engine.lanes * engine.output_format.bits)
         case SquaredLengthConfig():
             total = engine.output_format.bits
-            return Resources(luts=90 + total * (3 + (engine.beats > 1))) + _products(engine.squares)
+            return Resources(luts=35 + total * (2 + (engine.beats > 1))) + _products(engine.squares)
         case RoutingConfig():
             return _routing(engine)
 
