@@ -153,11 +153,11 @@ class DynamicRouting(nn.Module):
 
     @torch.no_grad()
     def _all_coefficients(self, votes: Tensor) -> list[Tensor]:
-        logits = votes.new_zeros(len(votes), votes.shape[1], self.out_capsules)
-        coefficients = [logits.softmax(2).transpose(1, 2)]
+        logits = votes.new_zeros(len(votes), self.out_capsules, votes.shape[1])
+        coefficients = [torch.full_like(logits, 1 / self.out_capsules)]
         for _ in range(self.iterations - 1):
             logits = logits + agreements(votes, squash(weighted_sums(votes, coefficients[-1])))
-            coefficients.append(logits.softmax(2).transpose(1, 2))
+            coefficients.append(logits.softmax(1))
         return coefficients
 
     def extra_repr(self) -> str:
@@ -204,7 +204,7 @@ def weighted_sums(votes: Tensor, coefficients: Tensor) -> Tensor:
 
 
 def agreements(votes: Tensor, capsules: Tensor) -> Tensor:
-    """``a[i, j] = u[i, j] . v[j]``: votes (n, i, j * d), capsules (n, j, d), to (n, i, j)."""
-    count = capsules.shape[1]
-    blocks = capsules[:, :, :, None] * torch.eye(count, dtype=capsules.dtype)[:, None, :]
-    return torch.bmm(votes, blocks.flatten(1, 2))
+    """``a[j, i] = u[i, j] . v[j]``: votes (n, i, j * d), capsules (n, j, d), to (n, j, i)."""
+    identity = torch.eye(capsules.shape[1], dtype=capsules.dtype)
+    blocks = identity[:, :, None] * capsules[:, None, :, :]
+    return torch.bmm(blocks.flatten(2), votes.transpose(1, 2))

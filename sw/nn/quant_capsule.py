@@ -102,7 +102,8 @@ class QuantDynamicRouting(DynamicRouting):
         capsules = self._capsules(words, coefficients)
         logits = torch.zeros(len(words), words.shape[1], self.out_capsules, dtype=torch.int64)
         for _ in range(self.iterations - 1):
-            logits = updated_logits(self.op, logits, agreements(words, capsules.to(words.dtype)).to(torch.int64))
+            agreed = agreements(words, capsules.to(words.dtype)).transpose(1, 2)
+            logits = updated_logits(self.op, logits, agreed.to(torch.int64))
             shares = couplings(self.op, logits, self.powers, self.reciprocals)
             coefficients = shares.transpose(1, 2).to(words.dtype)
             capsules = self._capsules(words, coefficients)
