@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from karui.hw.emit.accelerator import Accelerator
 from karui.hw.emit.design_folder import write_design
@@ -15,6 +16,12 @@ from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sw.golden import evaluate, trace
 from karui.sw.ir import Graph, GraphBuilder, Raw, Shared, Storage
+from karui.sw.lower.agreement import compare_with_golden, to_graph_layout
+from karui.sw.lower.from_torch import lower
+from karui.sw.models.build import build_model
+from karui.sw.models.capsnet import CapsNetConfig
+from karui.sw.models.capsule_ranges import CapsuleRanges
+from karui.sw.nn.precision import Precision
 from karui.sw.numerics import signed
 
 PIXEL = signed(4)
@@ -110,3 +117,38 @@ def test_a_wrong_gain_is_found(tmp_path: Path) -> None:
     write_design(Accelerator(graph=broken, folding=fold_for_interval(stages(broken), 1500)), tmp_path)
     result = run_regression(tmp_path, frames, evaluate(graph, frames))
     assert not result.passed
+
+
+def test_a_capsnet_from_layers_to_rtl(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    config = CapsNetConfig(
+        image=(1, 10, 9),
+        channels=8,
+        types=2,
+        capsule=4,
+        classes=4,
+        vector=4,
+        kernel=3,
+        iterations=3,
+        precision=Precision(weight_bits=8, activation_bits=8),
+        ranges=CapsuleRanges(votes=1.0, sums=4.0),
+    )
+    model = build_model(config)
+    with torch.no_grad():
+        model.get_submodule("prediction").weight.mul_(4)
+    images = np.random.default_rng(1).integers(0, 256, (FRAMES, *config.image))
+    lowered = lower(model, config.image)
+    agreement = compare_with_golden(model, lowered, images)
+    assert agreement.mismatches == 0
+    folding = fold_for_interval(stages(lowered.graph), 6000)
+    accelerator = Accelerator(graph=lowered.graph, folding=folding)
+    write_design(accelerator, tmp_path)
+    frames = to_graph_layout(images)
+    expected = evaluate(lowered.graph, frames)
+    assert len(np.unique(expected)) > 1
+    for mode in (BackPressure.NONE, BackPressure.BURSTY):
+        result = run_regression(tmp_path, frames, expected, back_pressure=mode)
+        assert result.passed, result.failure()
+        if mode is BackPressure.NONE:
+            assert result.initiation_interval == accelerator.predicted.initiation_interval
+            assert result.latency == accelerator.predicted.latency
