@@ -73,7 +73,7 @@ class Rate:
         pipeline = stages(graph)
         if self.device is not None:
             fitted = fold_for_budget(pipeline, self.fill.budget(self.device))
-            return fitted.built_for(self.device.lut_inputs).with_register_slices()
+            return fitted.built_for(self.device.lut_inputs).spread()
         if self.frame_rate is not None:
             if self.clock_mhz is None:
                 raise ValueError("a frame rate needs a clock: give clock_mhz")

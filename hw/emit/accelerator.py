@@ -24,7 +24,7 @@ from karui.hw.streams.axi_stream import (
     connect_axi_ports,
 )
 from karui.hw.streams.fork import Fork
-from karui.hw.streams.skid_buffer import SkidBuffer
+from karui.hw.streams.reverse_slice import ReverseSlice
 from karui.hw.streams.stream import lanes_of
 from karui.hw.streams.width_converter import WidthConverter
 from karui.sw.ir import Graph, Tensor
@@ -74,7 +74,7 @@ class Accelerator:
             graph=self.graph,
             stages=self.stages,
             engines=self.engines,
-            register_slices=self.folding.register_slices,
+            far=self.folding.far,
         )
 
     @property
@@ -96,9 +96,9 @@ class Accelerator:
             elements=self.input.elements,
             lanes=lanes,
             # Every engine holds a frame in work and one in wait at the most, unless frames are shorter than pipelines;
-            # registers in front of it hold two, of a beat each.
+            # a slice in front of it holds one of a beat.
             frames_in_flight=max(
-                2 * (len(self.engines) + len(self.folding.register_slices)) + 2,
+                2 * len(self.engines) + len(self.folding.far) + 2,
                 -(-(self.latency - 2) // self.dataflow.interval) + _FRAMES_AT_THE_ENDS,
             ),
         )
@@ -188,12 +188,12 @@ class AcceleratorTop(wiring.Component):
                     m.submodules[f"{place}_width"] = widths = WidthConverter(link.converter)
                     wiring.connect(m, edge, widths.i)
                     edge = widths.o
-                if link.register_slice:
-                    m.submodules[f"{place}_slice"] = registers = SkidBuffer(
+                if link.sliced:
+                    m.submodules[f"{place}_slice"] = piece = ReverseSlice(
                         lanes_of(link.tensor.number_format, link.lanes_out)
                     )
-                    wiring.connect(m, edge, registers.i)
-                    edge = registers.o
+                    wiring.connect(m, edge, piece.i)
+                    edge = piece.o
                 if link in flow.fifos:
                     m.submodules[f"{place}_fifo"] = fifo = DeepFifo(flow.fifos[link])
                     wiring.connect(m, edge, fifo.i)

@@ -15,7 +15,7 @@ from karui.hw.plan.components import Engine, StreamConfig
 from karui.hw.plan.event_graph import EventGraph
 from karui.hw.plan.fifo_depths import FifoDepths, Queue, rooms
 from karui.hw.plan.stages import Stage, readers
-from karui.hw.plan.transfers import connect, connect_skid_buffer
+from karui.hw.plan.transfers import connect, connect_reverse_slice, connect_skid_buffer
 from karui.hw.streams.fork import ForkConfig
 from karui.hw.streams.stream import FIFO_LATENCY
 from karui.hw.streams.timing import Cycles
@@ -28,7 +28,7 @@ _ROUNDS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """The way of a stream to one of its readers: a width converter, registers, and a FIFO if the reader joins streams.
+    """The way of a stream to one of its readers: a width converter, a slice, and a FIFO if the reader joins streams.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ class Link:
         Elements a beat as sent and as read.
     joins : bool
         Whether the reader has several inputs.
-    register_slice : bool
-        Whether it ends in registers.
+    far : bool
+        Whether the reader may lie far away.
     """
 
     stream: str
@@ -55,7 +55,12 @@ class Link:
     lanes_in: int
     lanes_out: int
     joins: bool
-    register_slice: bool
+    far: bool
+
+    @property
+    def sliced(self) -> bool:
+        """Whether the reader's ready passes a register; a converter to more lanes is one."""
+        return self.far and self.lanes_in >= self.lanes_out
 
     @property
     def words(self) -> int:
@@ -106,14 +111,14 @@ class Dataflow:
         Of the graph.
     engines : tuple of Engine
         One a stage.
-    register_slices : frozenset of str
-        Stages with registers in front of them.
+    far : frozenset of str
+        Stages that may lie far from those before them.
     """
 
     graph: Graph
     stages: tuple[Stage, ...]
     engines: tuple[Engine, ...]
-    register_slices: frozenset[str] = frozenset()
+    far: frozenset[str] = frozenset()
 
     @cached_property
     def input_lanes(self) -> int:
@@ -138,7 +143,7 @@ class Dataflow:
                     lanes_in=lanes[stream],
                     lanes_out=lanes[stream] if stage is None else names[stage].lanes_in,
                     joins=stage is not None and len(stage.reads) > 1,
-                    register_slice=stage is not None and stage.name in self.register_slices,
+                    far=stage is not None and stage.name in self.far,
                 )
                 for stage, port in ends
             )
@@ -200,9 +205,9 @@ class Dataflow:
                 if link.converter is not None:
                     before, edge = edge, graph.events(link.words)
                     connect(link.converter, graph, [before], [edge])
-                if link.register_slice:
+                if link.sliced:
                     before, edge = edge, graph.events(link.words)
-                    connect_skid_buffer(graph, before, edge)
+                    connect_reverse_slice(graph, before, edge)
                 if link.joins:
                     before, edge = edge, graph.events(link.words)
                     bits = link.lanes_out * link.tensor.number_format.bits

@@ -68,9 +68,9 @@ class Fold:
         What products of integers are made of, where the stage has any.
     lut_inputs : {4, 6}
         Inputs of the target's look-up tables, which population counts are built for.
-    register_slice : bool
-        Whether what the stage reads passes registers in both directions, a cycle later: in a design that fills its
-        device, engines lie far apart.
+    far : bool
+        Whether the stage may lie far from those before it, as in a design that fills its device: what it tells them
+        passes a register.
     """
 
     simd: int
@@ -79,12 +79,12 @@ class Fold:
     bases: int = 1
     multiplier: Multiplier = "dsp"
     lut_inputs: LutInputs = 4
-    register_slice: bool = False
+    far: bool = False
 
     @property
     def of_engine(self) -> dict[str, Any]:
         """What concerns the engine itself, by name: all but the registers before it."""
-        return {name: value for name, value in asdict(self).items() if name != "register_slice"}
+        return {name: value for name, value in asdict(self).items() if name != "far"}
 
     def __str__(self) -> str:
         further = "".join(

@@ -50,14 +50,14 @@ class Folding:
         """The same, with population counts built for look-up tables of so many inputs."""
         return Folding(folds={name: replace(fold, lut_inputs=lut_inputs) for name, fold in self.folds.items()})
 
-    def with_register_slices(self) -> Folding:
-        """The same, with registers in front of every stage."""
-        return Folding(folds={name: replace(fold, register_slice=True) for name, fold in self.folds.items()})
+    def spread(self) -> Folding:
+        """The same, with stages that may lie far from one another."""
+        return Folding(folds={name: replace(fold, far=True) for name, fold in self.folds.items()})
 
     @property
-    def register_slices(self) -> frozenset[str]:
-        """Stages with registers in front of them."""
-        return frozenset(name for name, fold in self.folds.items() if fold.register_slice)
+    def far(self) -> frozenset[str]:
+        """Stages that may lie far from those before them."""
+        return frozenset(name for name, fold in self.folds.items() if fold.far)
 
     def save(self, path: Path) -> None:
         """Write the folding as JSON, one stage a key."""
@@ -151,7 +151,7 @@ def check(pipeline: Sequence[Stage], folding: Folding) -> Folding:
         legal = choices(stage)
         if fold is None:
             raise FoldingError(f"the folding lacks the stage {stage.name!r}")
-        if replace(fold, lut_inputs=Fold.lut_inputs, register_slice=Fold.register_slice) not in legal:
+        if replace(fold, lut_inputs=Fold.lut_inputs, far=Fold.far) not in legal:
             labels = {"simd": "SIMD may be", "pe": "PE"}
             if isinstance(stage.op, BinaryBases):
                 labels |= {"planes": "planes", "bases": "bases"}
@@ -321,9 +321,7 @@ def _excess(needed: Resources, budget: Resources) -> float:
 def total_cost(pipeline: Sequence[Stage], folding: Folding) -> Resources:
     """Estimated cells of all stages, and of what stands where streams fork and join."""
     folded = tuple(engine(stage.op, stage, folding.folds[stage.name]) for stage in pipeline)
-    flow = Dataflow(
-        graph=pipeline[0].graph, stages=tuple(pipeline), engines=folded, register_slices=folding.register_slices
-    )
+    flow = Dataflow(graph=pipeline[0].graph, stages=tuple(pipeline), engines=folded, far=folding.far)
     return engines_cost(pipeline, folding) + flow.cost
 
 

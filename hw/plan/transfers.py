@@ -80,6 +80,12 @@ def connect_skid_buffer(graph: EventGraph, beats: int, output: int) -> None:
     graph.wait(beats, output, 1, lag=2)
 
 
+def connect_reverse_slice(graph: EventGraph, beats: int, output: int) -> None:
+    """Let the beats out of a `ReverseSlice` leave as they come, and those into it wait for its register."""
+    graph.wait(output, beats, 0)
+    graph.wait(beats, output, 1, lag=1)
+
+
 @connect.register
 def _(config: ForkConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
     offered = graph.events(graph.size(inputs[0]))

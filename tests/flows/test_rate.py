@@ -37,9 +37,9 @@ def test_population_counts_are_built_for_the_device() -> None:
         folding = Rate(device=device).fold(graph)
         assert total_cost(stages(graph), folding).fits(DeviceFill().budget(device))
         assert {fold.lut_inputs for fold in folding.folds.values()} == {inputs}
-        assert folding.register_slices == {"dense"}
+        assert folding.far == {"dense"}
     assert Rate(initiation_interval=64, lut_inputs=6).fold(graph).folds["dense"].lut_inputs == 6
-    assert not Rate(initiation_interval=64).fold(graph).register_slices
+    assert not Rate(initiation_interval=64).fold(graph).far
 
 
 def test_a_design_fills_what_it_is_told() -> None:
