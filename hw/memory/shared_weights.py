@@ -49,15 +49,16 @@ class SharedWeightsConfig(StoredWeightsConfig):
     def _shared(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         vectors = self.weights.reshape(-1, self.vector)
         bits = self.weight_format.bits
-        if bits * self.vector > 62:
-            book, indices = np.unique(vectors, axis=0, return_inverse=True)
-        else:
-            # Vectors as integers, which are sorted many times as fast; the first element counts most.
-            digits = np.int64(1) << (bits * np.arange(self.vector)[::-1])
-            numbers = (vectors.astype(np.int64) - self.weight_format.minimum) // self._step @ digits
-            _, places, indices = np.unique(numbers, return_index=True, return_inverse=True)
-            book = vectors[places]
-        return book, indices.reshape(len(self.weights), -1).astype(np.int64)
+        words = (vectors.astype(np.int64) - self.weight_format.minimum) // self._step
+        # Vectors as integers, which are sorted many times as fast, the first element counting most; as many elements at
+        # once as 62 bits hold, then their rank and that of those before them.
+        ranks = np.zeros(len(vectors), dtype=np.int64)
+        for part in np.split(words, range(62 // bits, self.vector, 62 // bits), axis=1):
+            numbers = part @ (np.int64(1) << (bits * np.arange(part.shape[1])[::-1]))
+            _, of_part = np.unique(numbers, return_inverse=True)
+            _, ranks = np.unique(ranks * (of_part.max() + 1) + of_part, return_inverse=True)
+        _, places = np.unique(ranks, return_index=True)
+        return vectors[places], ranks.reshape(len(self.weights), -1).astype(np.int64)
 
     @property
     def _step(self) -> int:
