@@ -44,7 +44,7 @@ def _vectors(config: SquashConfig, seed: int) -> np.ndarray:
     words = config.input_format
     largest = np.exp2(-random.integers(0, words.bits, (config.positions, 1)))
     vectors = random.integers(words.minimum, words.maximum + 1, (config.positions, config.channels)) * largest
-    vectors[0], vectors[-1] = 0, words.minimum
+    vectors[0], vectors[1], vectors[-1] = 0, words.maximum, words.minimum
     return vectors.astype(np.int64)
 
 
@@ -77,6 +77,12 @@ def _check(config: SquashConfig, *, source: BackPressure, sink: BackPressure, se
 @pytest.mark.parametrize(("length", "lanes"), [(8, 2), (8, 8), (1, 1), (3, 1)])
 def test_squashes_as_the_definition_says(length: int, lanes: int, source: BackPressure, sink: BackPressure) -> None:
     _check(_config(length, lanes), source=source, sink=sink, seed=length + lanes)
+
+
+def test_what_would_be_1_is_limited() -> None:
+    config = _config(1, 1, words=signed(10, fraction=4))
+    assert _expected(config, _vectors(config, 0))[1].tolist() == [CAPSULE.maximum]
+    _check(config, source=BackPressure.NONE, sink=BackPressure.NONE, seed=0)
 
 
 @settings(max_examples=15, deadline=None)
