@@ -146,12 +146,11 @@ class Couplings(wiring.Component):
         fraction = single_fraction(config.op.logits)
         index_bits = len(config.powers).bit_length() - 1
         power = self._table(m, "powers", config.powers, below[fraction - index_bits : fraction])
-        whole = delayed(m, below[fraction:], 1, name="whole")
+        power = delayed(m, power, 1, name="power")
+        whole = delayed(m, below[fraction:], 2, name="whole")
         # Beyond as many places as a power has bits nothing is left.
         place_bits = len(power).bit_length()
-        far = Signal(name="far", reset_less=True)
-        power, whole = delayed(m, power, 1, name="power"), delayed(m, whole, 1, name="places_down")
-        m.d.sync += far.eq(delayed(m, below[fraction:], 1, name="whole_again")[place_bits:] != 0)
+        far = delayed(m, below[fraction:][place_bits:] != 0, 2, name="far")
         by_quarters = Signal(len(power), name="by_quarters", reset_less=True)
         share = Signal(len(power), name="share", reset_less=True)
         low = delayed(m, whole[:2], 1, name="low_places")
