@@ -7,6 +7,8 @@ from pathlib import Path
 
 from karui.sw.configuration import ConfigurationError, from_mapping, nearest
 from karui.sw.models.build import FAMILIES, LightConfig, ModelConfig
+from karui.sw.models.capsnet import CapsNetConfig
+from karui.sw.models.capsule_vgg import CapsuleVggConfig
 from karui.sw.nn.precision import FLOAT
 from karui.sw.train.config import TrainConfig
 
@@ -28,6 +30,13 @@ class TrainingRecipe:
     train: TrainConfig
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, CapsNetConfig | CapsuleVggConfig):
+            if self.train.loss == "margin":
+                raise ConfigurationError(
+                    f'{self.name} [train]: loss = "margin" is for capsules\' lengths; choose another'
+                )
+            if self.train.reconstruction is not None:
+                raise ConfigurationError(f"{self.name} [train]: reconstruction is from capsules; remove it")
         if isinstance(self.model, LightConfig):
             if self.train.distillation is not None:
                 raise ConfigurationError(f"{self.name} [train]: distillation is for the binary families; remove it")

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from karui.sw.configuration import ConfigurationError
 from karui.sw.data.datasets import load
 from karui.sw.models.build import build_model
 from karui.sw.models.capsnet import CapsNetConfig
+from karui.sw.models.lenet import LeNet300Config
 from karui.sw.train.config import TrainConfig
 from karui.sw.train.evaluate import tensors
 from karui.sw.train.loop import EpochRecord, train
@@ -91,6 +93,10 @@ def test_a_recipe_trains_beside_its_decoder_and_ships_without() -> None:
 
 
 def test_bad_values_are_refused() -> None:
+    lenet = LeNet300Config(image=(1, 8, 8))
+    for train, message in ((TRAIN, 'loss = "margin" is for'), (replace(TRAIN, loss="squared_hinge"), "remove it")):
+        with pytest.raises(ConfigurationError, match=message):
+            TrainingRecipe(name="tiny", data=DataConfig(name="digits"), model=lenet, train=train)
     with pytest.raises(ValueError, match="must be positive, not 0"):
         ReconstructionConfig(weight=0.0)
     with pytest.raises(ValueError, match="hidden must be widths"):
