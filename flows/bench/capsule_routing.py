@@ -157,6 +157,6 @@ CAPSULE_ROUTING = Benchmark(
     f"iterations, at {', '.join(map(str, LANES))} elements a cycle; {PLACED_LANES} placed on {DEVICE.name}",
     target=f"RTL equal to the golden model on {FRAMES} frames, netlist too; cycles as predicted; cells within "
     f"{100 * TOLERANCE:g} % of the estimate; >= {CLOCK_MHZ:g} MHz",
-    minutes=30,
+    minutes=15,
     measure=measure,
 )
