@@ -32,9 +32,7 @@ class TrainingRecipe:
     def __post_init__(self) -> None:
         if not isinstance(self.model, CapsNetConfig | CapsuleVggConfig):
             if self.train.loss == "margin":
-                raise ConfigurationError(
-                    f'{self.name} [train]: loss = "margin" is for capsules\' lengths; choose another'
-                )
+                raise ConfigurationError(f'{self.name} [train]: loss = "margin" is for capsules; choose another')
             if self.train.reconstruction is not None:
                 raise ConfigurationError(f"{self.name} [train]: reconstruction is from capsules; remove it")
         if isinstance(self.model, LightConfig):

@@ -94,9 +94,9 @@ def test_a_recipe_trains_beside_its_decoder_and_ships_without() -> None:
 
 def test_bad_values_are_refused() -> None:
     lenet = LeNet300Config(image=(1, 8, 8))
-    for train, message in ((TRAIN, 'loss = "margin" is for'), (replace(TRAIN, loss="squared_hinge"), "remove it")):
+    for config, message in ((TRAIN, 'loss = "margin" is for'), (replace(TRAIN, loss="squared_hinge"), "remove it")):
         with pytest.raises(ConfigurationError, match=message):
-            TrainingRecipe(name="tiny", data=DataConfig(name="digits"), model=lenet, train=train)
+            TrainingRecipe(name="tiny", data=DataConfig(name="digits"), model=lenet, train=config)
     with pytest.raises(ValueError, match="must be positive, not 0"):
         ReconstructionConfig(weight=0.0)
     with pytest.raises(ValueError, match="hidden must be widths"):
