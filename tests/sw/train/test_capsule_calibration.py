@@ -1,6 +1,7 @@
 """Ranges of the words between capsule layers: the least that hold all values of calibration."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from karui.sw.models.capsnet import CapsNetConfig
 from karui.sw.models.capsule_ranges import CapsuleRanges, signed_words
 from karui.sw.nn.precision import Precision
 from karui.sw.train.capsule_calibration import calibrated_ranges, limit_above
+from karui.sw.train.checkpoint import load_checkpoint
 from karui.sw.train.config import PretrainConfig, TrainConfig
 from karui.sw.train.recipe import DataConfig, TrainingRecipe
-from karui.sw.train.run import train_recipe
+from karui.sw.train.run import save_trained, train_recipe
 
 EIGHT_BITS = Precision(weight_bits=8, activation_bits=8)
 SMALL = CapsNetConfig(image=(1, 12, 12), channels=6, types=3, capsule=4, classes=5, vector=6, kernel=3)
@@ -52,7 +54,7 @@ def test_other_limits_are_refused() -> None:
         replace(SMALL, primary_limit=1.5)
 
 
-def test_training_finds_the_ranges_behind_its_float_phase() -> None:
+def test_training_finds_the_ranges_behind_its_float_phase(tmp_path: Path) -> None:
     model = CapsNetConfig(image=(1, 8, 8), channels=12, types=4, capsule=4, vector=6, kernel=3, precision=EIGHT_BITS)
     recipe = TrainingRecipe(
         name="tiny",
@@ -73,5 +75,10 @@ def test_training_finds_the_ranges_behind_its_float_phase() -> None:
     assert config.ranges is not None
     assert replace(config, ranges=None) == model
     assert trained.model.get_submodule("routing").votes == signed_words(8, config.ranges.votes)
+    save_trained(tmp_path / "tiny.npz", trained)
+    loaded = load_checkpoint(tmp_path / "tiny.npz")
+    assert loaded.config == config
+    images = torch.randint(0, 17, (40, 1, 8, 8)).float()
+    assert torch.equal(loaded.model(images), trained.model(images))
     given = replace(recipe, model=replace(model, ranges=CapsuleRanges(votes=8.0, sums=64.0)))
     assert train_recipe(given).recipe.model == given.model
