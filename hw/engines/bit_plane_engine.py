@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from karui.hw.engines.bit_plane_group import BitPlaneGroup, BitPlaneGroupConfig
 from karui.hw.engines.coefficient_sums import CoefficientSumsConfig
 from karui.hw.engines.lane_group import ScalingConfig
 from karui.hw.engines.plane_products import PlaneProductsConfig
-from karui.hw.engines.staggered_groups import connect_groups
+from karui.hw.engines.staggered_groups import connect_groups, staggered_latency
 from karui.hw.memory.memory_style import Storage
 from karui.hw.memory.replay_buffer import REPLAY_DELAY, ReplayBuffer, ReplayBufferConfig
 from karui.hw.memory.weight_rom import WEIGHT_ROM_LATENCY, WeightRomConfig
@@ -220,7 +221,12 @@ class BitPlaneEngineConfig:
     @property
     def pipeline_latency(self) -> int:
         """Cycles from the take of a fold's last word to its valid tag at the end of the pipeline."""
-        return self.weight_latency + self.groups - 1 + self.group(0).latency
+        return self.weight_latency + staggered_latency(self.group_latencies)
+
+    @cached_property
+    def group_latencies(self) -> tuple[int, ...]:
+        """Cycles from the operands of each group to its results."""
+        return tuple(self.group(index).latency for index in range(self.groups))
 
     @property
     def latency(self) -> int:
@@ -357,6 +363,7 @@ class BitPlaneEngine(wiring.Component):
         connect_groups(
             m,
             [BitPlaneGroup(config.group(index)) for index in range(config.groups)],
+            latencies=config.group_latencies,
             valid=valid,
             activations=activations,
             weights=[self.weights.data[index] for index in range(config.groups)],

@@ -180,17 +180,20 @@ def test_blocks_are_independent(blocks: int, fold: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     "fold", [{"pe": 1, "simd": 4}, {"pe": 4, "simd": 2}, {"pe": 4, "simd": 12, "planes": 4, "bases": 3}]
 )
-@pytest.mark.parametrize("own", [True, False])
-def test_requantization_shares_a_multiplier_too(fold: dict[str, int], own: bool) -> None:
+@pytest.mark.parametrize("multipliers", ["own", "one", "signs for some"])
+def test_requantization_shares_a_multiplier_too(fold: dict[str, int], multipliers: str) -> None:
     problem = Problem(8, 12, 4, 3)
     vectors = problem.vectors(10)
     sums = problem.sums(vectors)
     shift = problem.accumulator.bits + 2
-    count = 8 if own else 1
+    count = 1 if multipliers == "one" else 8
+    values = problem.random.integers(1 << 5, 1 << 7, count)
+    if multipliers == "signs for some":
+        values[1::4] = 1
     activation = RequantizeConfig(
         channels=8,
         lanes=fold["pe"],
-        multipliers=problem.random.integers(1 << 5, 1 << 7, count),
+        multipliers=values,
         offsets=problem.random.integers(1, 1 << shift, count),
         shift=shift,
         rounding=Rounding.HALF_UP,

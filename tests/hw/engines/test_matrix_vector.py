@@ -343,6 +343,30 @@ def test_integer_weights_requantized(input_format, output_format, rounding):
     _check(*problem)
 
 
+@pytest.mark.parametrize("slow", [range(2), range(14, 16), range(6, 10)])
+@pytest.mark.parametrize("others", [0, 9, 1 << 18])
+@pytest.mark.parametrize("pe", [16, 8])
+def test_groups_whose_multiplications_take_unlike_cycles(pe, others, slow):
+    """Signs change in one cycle, a device multiplier takes three, several take four: results leave together."""
+    config, weights, vectors = _problem(16, 12, pe, 3, input_format=unsigned(8), weight_format=signed(8), bias=True)
+    multipliers = np.where(np.arange(16) % 3 == 0, -1, 1)
+    multipliers[list(slow)] = others
+    scale = RequantizeConfig(
+        channels=16,
+        lanes=pe,
+        multipliers=multipliers,
+        offsets=np.arange(16) - 8,
+        shift=9,
+        rounding=Rounding.HALF_EVEN,
+        overflow=Overflow.SATURATE,
+        input_format=config.accumulator,
+        output_format=signed(8),
+    )
+    config = replace(config, activation=scale)
+    assert len(set(config.group_latencies)) > 1
+    _check(config, weights, vectors)
+
+
 @pytest.mark.parametrize("fold", FEW_FOLDS)
 def test_integer_weights_rounded_twice(fold):
     config, weights, vectors = _problem(*fold, input_format=signed(8), weight_format=signed(8), bias=True, vectors=20)
