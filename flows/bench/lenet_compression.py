@@ -5,16 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, at_most, equal
-from karui.flows.bench.reference_data import data_folder
-from karui.flows.compression_plot import plot
-from karui.flows.recipe import Recipe, find_recipe, recipe_names
-from karui.flows.training import load_network
-from karui.sw.compress.report import FileReport, report_file
-from karui.sw.lower.agreement import compare_with_golden
-from karui.sw.lower.from_torch import lower
+from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, at_most
+from karui.flows.bench.compressed_file import compressed_recipes, examine
+from karui.sw.compress.report import FileReport
 from karui.sw.models.build import family_of
-from karui.sw.train.data import load_data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,53 +41,23 @@ PUBLISHED = {
 }
 
 
-def compressed_recipes() -> list[Recipe]:
-    """The recipes that ship a compressed network."""
-    recipes = [find_recipe(name) for name in recipe_names()]
-    return [recipe for recipe in recipes if recipe.compress is not None and recipe.checkpoint is not None]
-
-
 def measure(run: BenchmarkRun) -> BenchmarkResult:
     """Take every file apart, and run the integer graph of the network in it on all test images."""
     checks: list[Check] = []
     details: dict[str, Any] = {"published (error %, times smaller)": PUBLISHED}
-    recipes = {recipe.name: recipe for recipe in compressed_recipes()}
+    recipes = compressed_recipes(*PAPER)
     for name, recipe in recipes.items():
-        run.progress(name)
-        assert recipe.checkpoint is not None
-        report = report_file(recipe.checkpoint)
-        size = recipe.checkpoint.stat().st_size
-        dataset = load_data(recipe.training, data_folder(run.data_dir))
-        model = load_network(recipe.checkpoint)
-        lowered = lower(model, dataset.image_shape, name=name, classes=dataset.classes)
-        agreement = compare_with_golden(model, lowered, dataset.test_images)
-        wrong = int((agreement.golden_classes != dataset.test_labels).sum())
-        error = 100 * wrong / agreement.images
-        ratio = report.float_bytes / size
-        checks.append(equal(f"{name}: images on which golden model and network differ", agreement.mismatches, 0))
-        checks.append(equal(f"{name}: bits accounted for", report.account.total, 8 * size))
+        found = examine(recipe, run)
+        checks += found.checks(name)
         target = TARGETS.get(name)
         if target is not None:
-            checks.append(at_most(f"{name}: error, %", round(error, 2), target.error))
-            checks.append(at_least(f"{name}: times smaller than floats", round(ratio, 1), target.ratio))
-        details[name] = {
-            "error": round(error, 2),
-            "bytes": size,
-            "times smaller": round(ratio, 1),
-            "bytes after each stage": dict(report.stage_bytes),
-            "bits by kind": report.account.by_kind,
-            "layers": _table(report, PAPER[family_of(recipe.training.model)]),
-        }
-        plot(report_title(name, error, ratio), recipe.checkpoint, run.folder / f"{name}.svg")
+            checks.append(at_most(f"{name}: error, %", round(found.error, 2), target.error))
+            checks.append(at_least(f"{name}: times smaller than floats", round(found.ratio, 1), target.ratio))
+        details[name] = found.details | {"layers": _table(found.report, PAPER[family_of(recipe.training.model)])}
     checks += [
         Check(what=f"{name} ships", value=False, target="True", passed=False) for name in TARGETS.keys() - recipes
     ]
     return BenchmarkResult(checks=tuple(checks), details=details)
-
-
-def report_title(name: str, error: float, ratio: float) -> str:
-    """A line over a figure."""
-    return f"{name}: {error:.2f} % error, {ratio:.0f} times smaller"
 
 
 def _table(report: FileReport, paper: dict[str, tuple[int, float]]) -> list[dict[str, Any]]:
