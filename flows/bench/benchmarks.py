@@ -5,6 +5,7 @@ from karui.flows.bench.benchmark import Benchmark
 from karui.flows.bench.binary_storage import BINARY_STORAGE
 from karui.flows.bench.bit_plane_cost import BIT_PLANE_COST
 from karui.flows.bench.capsule_arithmetic import CAPSULE_ARITHMETIC
+from karui.flows.bench.capsule_compression import CAPSULE_COMPRESSION
 from karui.flows.bench.capsule_routing import CAPSULE_ROUTING
 from karui.flows.bench.capsule_sharing import CAPSULE_SHARING
 from karui.flows.bench.cnv import CNV
@@ -82,6 +83,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     FASTFOOD_COST,
     BIT_PLANE_COST,
     CAPSULE_SHARING,
-    CAPSULE_ROUTING,
     CAPSULE_ARITHMETIC,
+    CAPSULE_ROUTING,
+    CAPSULE_COMPRESSION,
 )
