@@ -23,6 +23,8 @@ def reestimate_batch_norm(model: nn.Module, images: Tensor, *, batch_size: int =
     """
     model.eval()
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
