@@ -17,7 +17,8 @@ from karui.hw.emit.yosys import run_yosys
 from karui.sw.numerics import memory_image
 
 _LANE_NAME = re.compile(r"\\[^\s\[\]]+(?:\[\d+\]\S*)+")
-_READ_IMAGE = re.compile(r'\$readmemb\("([^"]+)", (\S+)\)')
+# An escaped name ends with a space.
+_READ_IMAGE = re.compile(r'\$readmemb\("([^"]+)", (\\\S+ |\S+)\)')
 
 
 def emit(component: wiring.Component, folder: Path, *, name: str = "accelerator") -> list[Path]:
@@ -113,7 +114,7 @@ def _name_images(verilog: str, *, prefix: str) -> tuple[str, dict[str, str]]:
         if line.startswith("module "):
             module = line.removeprefix("module ").split("(")[0].strip()
         elif found := _READ_IMAGE.search(line):
-            memories.append((module, found[1], found[2].lstrip("\\")))
+            memories.append((module, found[1], found[2].strip(" \\")))
     modules = [module for module, _, _ in memories]
     images: dict[str, str] = {}
     for module, written, memory in memories:

@@ -140,6 +140,35 @@ def test_images_hold_the_words_in_hexadecimal(tmp_path: Path) -> None:
     assert re.search(r'\(\* rom_style = "block" \*\)\n  reg \[12:0\] memory \[47:0\];', verilog)
 
 
+def test_images_of_memories_whose_names_verilog_has_to_escape_are_written_too(tmp_path: Path) -> None:
+    class Twins(wiring.Component):
+        address: In(6)
+        word: Out(13)
+
+        def elaborate(self, platform: object) -> Module:
+            m = Module()
+            total = 0
+            for factor in (1, 3):
+                words = memory.Memory(shape=13, depth=48, init=[word * factor % 2**13 for word in WORDS])
+                # A signal of the same name beside it has Amaranth call the memory words$1 or the like.
+                beside = Signal(13, name="words")
+                m.submodules[f"bank{factor}$x"] = words
+                port = words.read_port()
+                m.d.comb += [port.addr.eq(self.address), beside.eq(port.data)]
+                total = total ^ beside
+            m.d.comb += self.word.eq(total)
+            return m
+
+    sources = emit(Twins(), tmp_path, name="twins")
+    text = (tmp_path / "twins.v").read_text()
+    assert re.search(r'readmemh\("[^"]+", \\\S+ \)', text), "no name was escaped"
+    assert "readmemb" not in text
+    images = sorted(path for path in tmp_path.iterdir() if path.suffix == ".mem")
+    assert len(images) == 2
+    assert {image.read_text().split()[1] for image in images} == {f"{WORDS[1] * factor % 2**13:04x}" for factor in (1, 3)}
+    assert sources
+
+
 def test_verilog_is_the_component(tmp_path: Path) -> None:
     """The Verilog, images and all, read back by Yosys is the circuit Amaranth described."""
     emit(Array([3, 3, 2, 3], WORDS), tmp_path)
