@@ -79,7 +79,8 @@ def run_compile(
         classes=dataset.classes,
     )
     if recipe.compress is not None or recipe.share is not None:
-        stored = with_compressed_storage(lowered.graph)
+        coding = recipe.compress.coding if recipe.compress else None
+        stored = with_compressed_storage(lowered.graph, coding)
         lowered = replace(lowered, graph=with_storage_that_pays(stored, rate_of(settings).fold(stored)))
     images = dataset.test_images
     agreement = compare_with_golden(model, lowered, images, progress=lambda done: progress(done, len(images)))

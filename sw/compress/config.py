@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from karui.sw.ir.storage import LONGEST_CODE, WIDEST_CODED_GAP
 from karui.sw.train.augment import AugmentConfig
 
 Initialisation = Literal["linear", "density", "k-means++"]
@@ -210,6 +211,31 @@ class TeacherConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CodingConfig:
+    """How hardware stores what is left: relative indices of the non-zeros, and Huffman codes of indices and values.
+
+    The file has the smallest codes of its own.
+
+    Parameters
+    ----------
+    gap_bits
+        Bits of a relative index: one number for all layers, or one a layer; the number that makes each layer smallest
+        unless given. Layers that are smaller uncoded stay so.
+    longest_code
+        Bits of the longest code word.
+    """
+
+    gap_bits: tuple[int, ...] = ()
+    longest_code: int = LONGEST_CODE
+
+    def __post_init__(self) -> None:
+        if not all(1 <= bits <= WIDEST_CODED_GAP for bits in self.gap_bits):
+            raise ValueError(f"gap_bits must be 1 to {WIDEST_CODED_GAP} a layer, not {list(self.gap_bits)}")
+        if not 1 <= self.longest_code <= LONGEST_CODE:
+            raise ValueError(f"longest_code must be 1 to {LONGEST_CODE} bits, not {self.longest_code}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompressConfig:
     """The pipeline: [train] trains the dense network in floating point, then these phases follow in order.
 
@@ -224,6 +250,8 @@ class CompressConfig:
     augment
         Distortion of the training images in these phases; that of [train] unless given. A network of few weights has
         no capacity to spare for images that are further off than the test's.
+    coding
+        Storage of the result in hardware.
     """
 
     prune: PruneConfig
@@ -231,3 +259,4 @@ class CompressConfig:
     structure: StructureConfig | None = None
     teacher: TeacherConfig | None = None
     augment: AugmentConfig | None = None
+    coding: CodingConfig = field(default_factory=CodingConfig)

@@ -10,6 +10,8 @@ from karui.sw.ir.tensor import GraphError
 
 LARGEST_ALPHABET = 256
 """Symbols that a Huffman code of a stored constant has at most."""
+WIDEST_CODED_GAP = LARGEST_ALPHABET.bit_length() - 1
+"""Bits that a Huffman-coded gap has at most."""
 LONGEST_CODE = 15
 """Bits that a code word of a stored constant has at most."""
 LARGEST_GAP_BITS = 15
@@ -95,10 +97,8 @@ class Huffman:
     max_length: int = LONGEST_CODE
 
     def __post_init__(self) -> None:
-        if not 1 <= self.gap_bits <= LARGEST_ALPHABET.bit_length() - 1:
-            raise GraphError(
-                f"Huffman-coded gaps have 1 to {LARGEST_ALPHABET.bit_length() - 1} bits, not {self.gap_bits}"
-            )
+        if not 1 <= self.gap_bits <= WIDEST_CODED_GAP:
+            raise GraphError(f"Huffman-coded gaps have 1 to {WIDEST_CODED_GAP} bits, not {self.gap_bits}")
         if not 1 <= self.max_length <= LONGEST_CODE:
             raise GraphError(f"code words have at most 1 to {LONGEST_CODE} bits, not {self.max_length}")
 

@@ -7,17 +7,16 @@ import numpy.typing as npt
 
 from karui.sw.coding.canonical_code import CanonicalCode
 from karui.sw.coding.relative_index import best_gap_bits, to_entries
+from karui.sw.compress.config import CodingConfig
 from karui.sw.ir import Constant, Graph, Huffman, MatrixVector, Shared, Storage, with_storage
-from karui.sw.ir.storage import LARGEST_ALPHABET
+from karui.sw.ir.storage import LARGEST_ALPHABET, WIDEST_CODED_GAP
 from karui.sw.numerics import format_for_range
 
-# Gaps of the streams have at most so many bits: the alphabet of a decoder.
-WIDEST_GAP = LARGEST_ALPHABET.bit_length() - 1
 # Lengths of binary vectors that are tried.
 VECTORS = (4, 8, 16)
 
 
-def with_compressed_storage(graph: Graph) -> Graph:
+def with_compressed_storage(graph: Graph, coding: CodingConfig | None = None) -> Graph:
     """Choose the storage of fewest bits for every matrix; the values stay the same.
 
     Integers may be kept as Huffman-coded non-zeros, those of grouped products and binary weights as indices into a code
@@ -27,30 +26,47 @@ def with_compressed_storage(graph: Graph) -> Graph:
     ----------
     graph : Graph
         Of a network whose weights are shared, and integer ones mostly zero, if any storage is to gain.
+    coding : CodingConfig, optional
+        Widths of indices and code words.
+
+    Raises
+    ------
+    ValueError
+        If there are widths for another number of matrices, or a code has more words than its lengths can tell apart.
     """
+    coding = coding or CodingConfig()
     storage: dict[str, Storage] = {}
-    for node in graph.nodes:
-        if not isinstance(node.op, MatrixVector) or node.inputs[1] not in graph.constants:
-            continue
+    nodes = [node for node in graph.nodes if isinstance(node.op, MatrixVector) and node.inputs[1] in graph.constants]
+    widths: tuple[int | None, ...] = coding.gap_bits or (None,)
+    if len(widths) == 1:
+        widths *= len(nodes)
+    elif len(widths) != len(nodes):
+        raise ValueError(f"gap_bits has widths for {len(widths)} layers; give 1, or one for each of the {len(nodes)}")
+    for node, gap_bits in zip(nodes, widths, strict=True):
+        assert isinstance(node.op, MatrixVector)
         weights, grouped = graph.constants[node.inputs[1]], node.op.groups > 1
         if weights.number_format.is_bipolar and grouped:
             continue
         # The engine that skips zeros takes whole rows alone.
-        smallest = _shared(weights) if weights.number_format.is_bipolar or grouped else _huffman(weights)
+        is_shared = weights.number_format.is_bipolar or grouped
+        smallest = _shared(weights) if is_shared else _huffman(weights, gap_bits, coding.longest_code)
         if smallest is not None:
             storage[node.inputs[1]] = smallest
     return with_storage(graph, storage)
 
 
-def _huffman(weights: Constant) -> Huffman | None:
+def _huffman(weights: Constant, gap_bits: int | None, longest_code: int) -> Huffman | None:
     code_book, inverse = np.unique(weights.values[weights.values != 0], return_inverse=True)
-    widest = min(weights.values.shape[1].bit_length() - 1, WIDEST_GAP)
+    widest = min(weights.values.shape[1].bit_length() - 1, WIDEST_CODED_GAP)
     if not 0 < len(code_book) < LARGEST_ALPHABET or widest < 1:
         return None
     codes = np.zeros(weights.values.shape, dtype=np.int64)
     codes[weights.values != 0] = inverse + 1
-    gap_bits = best_gap_bits(codes.ravel(), largest=widest)
-    return Huffman(gap_bits=gap_bits) if _coded_bits(codes.ravel(), gap_bits) < weights.bits else None
+    if gap_bits is not None and gap_bits > widest:
+        raise ValueError(f"rows of {weights.values.shape[1]} weights have gaps of 1 to {widest} bits, not {gap_bits}")
+    gap_bits = gap_bits or best_gap_bits(codes.ravel(), largest=widest, max_length=longest_code)
+    coded_bits = _coded_bits(codes.ravel(), gap_bits, longest_code)
+    return Huffman(gap_bits=gap_bits, max_length=longest_code) if coded_bits < weights.bits else None
 
 
 def _shared(weights: Constant) -> Shared | None:
@@ -67,7 +83,7 @@ def shared_bits(weights: Constant, vector: int) -> int:
     return len(vectors) * format_for_range(0, words - 1).bits + words * vector * weights.number_format.bits
 
 
-def _coded_bits(codes: npt.NDArray[np.int64], gap_bits: int) -> int:
+def _coded_bits(codes: npt.NDArray[np.int64], gap_bits: int, longest_code: int) -> int:
     entries = to_entries(codes, gap_bits)
     counts = [np.bincount(symbols) for symbols in (entries.gaps, entries.codes)]
-    return sum(CanonicalCode.from_counts(count).coded_bits(count) for count in counts)
+    return sum(CanonicalCode.from_counts(count, max_length=longest_code).coded_bits(count) for count in counts)

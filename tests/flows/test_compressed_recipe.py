@@ -11,15 +11,17 @@ from karui.flows.build_folder import BuildFolder
 from karui.flows.recipe import find_recipe, load_recipe
 from karui.flows.settings import Settings
 from karui.flows.training import load_network, run_train
+from karui.sw.compress.config import CodingConfig
 from karui.sw.compress.packed_network import read_network
 from karui.sw.compress.report import report_file
-from karui.sw.configuration import ConfigurationError
+from karui.sw.configuration import ConfigurationError, from_mapping
 from karui.sw.data.datasets import load
 from karui.sw.golden import trace
-from karui.sw.ir import Huffman
+from karui.sw.ir import GraphBuilder, Huffman
 from karui.sw.lower.agreement import compare_with_golden, to_graph_layout
 from karui.sw.lower.compressed_storage import with_compressed_storage
 from karui.sw.lower.from_torch import lower
+from karui.sw.numerics import unsigned
 from karui.sw.train.evaluate import held_out_accuracy
 from karui.sw.train.loop import EpochRecord
 
@@ -77,6 +79,33 @@ def test_train_packs_a_network_that_lowers_to_compressed_storage(tmp_path: Path)
     frames = to_graph_layout(dataset.test_images[:20])
     outputs, expected = (trace(graph, frames)[graph.output_name] for graph in (compressed, lowered.graph))
     assert np.array_equal(outputs, expected)
+
+
+def test_a_recipe_may_choose_the_widths_of_indices_and_code_words() -> None:
+    random = np.random.default_rng(5)
+    weights = random.choice([-3, 1, 2], (20, 64)) * (random.random((20, 64)) < 0.1)
+    build = GraphBuilder("layers")
+    edge = build.matrix_vector("first", build.input("x", (64,), unsigned(4)), weights)
+    edge = build.requantize("relu", edge, np.array([1]), np.array([0]), shift=4, output=unsigned(4))
+    graph = build.finish(build.matrix_vector("second", edge, weights[:16, :20]))
+
+    def storages(**keys: object) -> list[object]:
+        coding = from_mapping(CodingConfig, keys, "recipe")
+        return [constant.storage for constant in with_compressed_storage(graph, coding).constants.values()][:1]
+
+    (smallest,) = storages()
+    assert isinstance(smallest, Huffman)
+    assert smallest.max_length == 15
+    assert storages(gap_bits=[2], longest_code=6) == [Huffman(gap_bits=2, max_length=6)]
+    assert storages(gap_bits=[3, 4]) == [Huffman(gap_bits=3)]
+    with pytest.raises(ValueError, match="gap_bits has widths for 3 layers; give 1, or one for each of the 2"):
+        storages(gap_bits=[3, 3, 3])
+    with pytest.raises(ValueError, match="rows of 20 weights have gaps of 1 to 4 bits, not 5"):
+        storages(gap_bits=[5])
+    with pytest.raises(ConfigurationError, match=r"gap_bits must be 1 to 8 a layer, not \[9\]"):
+        storages(gap_bits=[9])
+    with pytest.raises(ConfigurationError, match="longest_code must be 1 to 15 bits, not 16"):
+        storages(longest_code=16)
 
 
 def test_a_packed_file_beside_a_recipe_ships_with_it(tmp_path: Path) -> None:
