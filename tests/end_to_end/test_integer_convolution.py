@@ -111,7 +111,7 @@ def test_netlist_with_the_multipliers_own_registers(tmp_path: Path) -> None:
     )
     kinds = [cell["type"] for cell in netlist.design["cells"].values()]
     assert kinds.count("MULT18X18D") == engines_cost(accelerator.stages, accelerator.folding).dsps == 3 + 2
-    absorption = absorb_output_registers(netlist.design) + absorb_multiplier_registers(netlist.design)
+    absorption = absorb_output_registers(netlist.design) + absorb_multiplier_registers(netlist.design, clock_mhz=250)
     # Both operands and the product of each multiplier.
     assert (absorption.ports, absorption.refused) == (3 * 5, {})
     write_netlist(netlist, mapped)
