@@ -13,6 +13,7 @@ from karui.flows.bench.coding_speed import CODING_SPEED
 from karui.flows.bench.corruption import CORRUPTION
 from karui.flows.bench.decomposed_mnist import DECOMPOSED_MNIST
 from karui.flows.bench.decomposed_mnist_rtl import DECOMPOSED_MNIST_RTL
+from karui.flows.bench.decomposed_networks import DECOMPOSED_NETWORKS
 from karui.flows.bench.decomposition_error import DECOMPOSITION_ERROR
 from karui.flows.bench.decomposition_ptq import DECOMPOSITION_PTQ
 from karui.flows.bench.decomposition_size import DECOMPOSITION_SIZE
@@ -76,6 +77,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     DECOMPOSITION_ERROR,
     DECOMPOSED_MNIST,
     DECOMPOSED_MNIST_RTL,
+    DECOMPOSED_NETWORKS,
     DECOMPOSITION_PTQ,
     DECOMPOSITION_SIZE,
     POPCOUNT_SPEED,
