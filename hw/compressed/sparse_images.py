@@ -30,7 +30,7 @@ def write_code_tables(config: HuffmanEntriesConfig, folder: Path, name: str) -> 
 
 
 def check_images(config: HuffmanEntriesConfig, folder: Path, name: str) -> None:
-    """Decode the streams that the RTL reads, and compare the matrix that comes out with the weights.
+    """Decode the streams that the RTL reads, and compare the matrix that comes out with the weights; its tables too.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def check_images(config: HuffmanEntriesConfig, folder: Path, name: str) -> None:
     Raises
     ------
     ImageError
-        If a stream does not decode, or to other weights.
+        If a stream does not decode, or to other weights, or a table has other symbols than the code.
     """
     segments = config.segments
     gaps, codes = (
@@ -69,7 +69,12 @@ def check_images(config: HuffmanEntriesConfig, folder: Path, name: str) -> None:
 
 
 def _symbols(decoder: HuffmanDecoderConfig, folder: Path, name: str) -> npt.NDArray[np.int64]:
-    """Symbols of the streams in their images, shape (lanes, slots, symbols)."""
+    """Symbols of the streams in their images, shape (lanes, slots, symbols), of which the tables know the same."""
+    tables = range(0, decoder.lanes, 2)
+    for first in tables:
+        file = f"{name}.mem" if len(tables) == 1 else f"{name}_symbols_{first}.mem"
+        if tuple(read_memory_image(folder / file)) != decoder.images[0].symbols:
+            raise ImageError(f"{file} in {folder} is not the symbols in the order of their words: generate it again")
     lanes = []
     for lane, image in enumerate(decoder.images):
         # Lanes with the same streams are one module, with the image of the first.
