@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from amaranth.hdl import Const, Module, Mux, Shape, Signal, Value
+from amaranth.hdl import Module, Mux, Shape, Signal, Value
 
 from karui.hw.activations.channel_parameters import check_channels, current_parameters, lane_slice
+from karui.hw.arithmetic.round_saturate import nearest_word
 from karui.hw.arithmetic.wide_multiply import WideMultiply
 from karui.hw.streams.elementwise import Elementwise, ElementwiseConfig, ElementwisePipeline, signed_range
 from karui.hw.streams.stream import delayed, integer_of
@@ -177,20 +178,12 @@ class RequantizePipeline(ElementwisePipeline):
 
     def _fitted(self, m: Module, rounded: Signal, lane: int) -> Value:
         output = self.config.output_format
-        shape = self.o.payload[lane].shape()
         low, high = self.config.total_range
         if self.config.overflow is Overflow.WRAP or output.holds_range(
             low >> self.config.shift, high >> self.config.shift
         ):
             return rounded
-        is_negative = rounded[-1]
-        # In range, the bits above the output's magnitude all equal the sign (of an unsigned output: zero).
-        magnitude = output.bits - (1 if output.kind == "signed" else 0)
-        above = rounded[min(magnitude, len(rounded) - 1) :]
-        fits = Signal(name=f"fits_{lane}")
-        m.d.comb += fits.eq((above == 0) | ((output.kind == "signed") & above.all()))
-        limit = Mux(is_negative, Const(output.minimum, shape), Const(output.maximum, shape))
-        return Mux(fits, rounded[: output.bits], limit.as_unsigned()[: output.bits])
+        return nearest_word(m, rounded, output, name=f"fits_{lane}")
 
 
 class Requantize(Elementwise):

@@ -48,14 +48,19 @@ def round_saturate(
 def saturated(m: Module, value: Signal, output: NumberFormat, *, name: str) -> Signal:
     """A register of the format's word that is nearest to a signed value."""
     result = Signal(element_shape(output), name=name, reset_less=True)
-    magnitude = output.bits - (output.kind == "signed")
+    m.d.sync += result.eq(nearest_word(m, value, output, name=f"{name}_fits"))
+    return result
+
+
+def nearest_word(m: Module, value: Signal, output: NumberFormat, *, name: str) -> Value:
+    """The format's word that is nearest to a signed value, at once; `name` is that of the signal that it fits."""
     if output.kind == "signed" and len(value) <= output.bits:
-        m.d.sync += result.eq(value)
-        return result
+        return value
     # In range, the bits above the output's magnitude all equal the sign (of an unsigned output: zero).
-    above = value[magnitude:]
-    fits = (above == 0) | above.all() if output.kind == "signed" else above == 0
+    magnitude = output.bits - (output.kind == "signed")
+    above = value[min(magnitude, len(value) - 1) :]
+    fits = Signal(name=name)
+    m.d.comb += fits.eq((above == 0) | ((output.kind == "signed") & above.all()))
     shape = element_shape(output)
     limit = Mux(value[-1], Const(output.minimum, shape), Const(output.maximum, shape))
-    m.d.sync += result.eq(Mux(fits, value[: output.bits], limit.as_unsigned()[: output.bits]))
-    return result
+    return Mux(fits, value[: output.bits], limit.as_unsigned()[: output.bits])
