@@ -8,8 +8,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 from amaranth.hdl import Array, Cat, Module, Signal, Value, unsigned
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data
 
 from karui.hw.activations.threshold import ThresholdConfig
 from karui.hw.arithmetic.integer_dot_product import Multiplier
@@ -18,13 +17,14 @@ from karui.hw.engines.bit_plane_group import BitPlaneGroup, BitPlaneGroupConfig
 from karui.hw.engines.coefficient_sums import CoefficientSumsConfig
 from karui.hw.engines.lane_group import ScalingConfig
 from karui.hw.engines.plane_products import PlaneProductsConfig
+from karui.hw.engines.replayed_engine import ReplayedEngine
 from karui.hw.engines.staggered_groups import connect_groups, staggered_latency
 from karui.hw.memory.memory_style import Storage
-from karui.hw.memory.replay_buffer import REPLAY_DELAY, ReplayBuffer, ReplayBufferConfig
+from karui.hw.memory.replay_buffer import REPLAY_DELAY, ReplayBufferConfig
 from karui.hw.memory.weight_rom import WEIGHT_ROM_LATENCY, WeightRomConfig
 from karui.hw.memory.word_source import WeightSource
 from karui.hw.streams.counters import cycle
-from karui.hw.streams.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
+from karui.hw.streams.stream import FIFO_LATENCY, delayed
 from karui.hw.streams.timing import Cycles, Schedule, divisors, require_divisor
 from karui.sw.numerics import NumberFormat
 
@@ -295,7 +295,7 @@ def group_lanes(pe: int, bases: int, round_cycles: int) -> int:
     return max(lanes for lanes in divisors(pe) if lanes <= most)
 
 
-class BitPlaneEngine(wiring.Component):
+class BitPlaneEngine(ReplayedEngine):
     """Multiplies vectors of unsigned words by sums of scaled binary matrices, bit-exactly.
 
     For each vector, for each block of it, for each fold of PE outputs, for each run of bases, for each run of bit
@@ -319,45 +319,19 @@ class BitPlaneEngine(wiring.Component):
         Results, `pe` a beat.
     """
 
-    i: stream.Interface
-    weights: wiring.PureInterface
-    o: stream.Interface
-
     def __init__(self, config: BitPlaneEngineConfig) -> None:
         self.config = config
-        super().__init__(
-            {
-                "i": In(stream.Signature(lanes_of(config.input_format, config.simd))),
-                "weights": In(config.weight_source),
-                "o": Out(stream.Signature(lanes_of(config.output_format, config.pe))),
-            }
-        )
+        super().__init__(config)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        m.submodules.replay = replay = ReplayBuffer(config.replay)
-        m.submodules.output = output = ElasticOutput(
-            ElasticOutputConfig(
-                payload=lanes_of(config.output_format, config.pe),
-                period=config.result_cycles,
-                latency=config.result_cycles - 1 + config.pipeline_latency,
-            )
-        )
-        wiring.connect(m, wiring.flipped(self.i), replay.i)
-        wiring.connect(m, output.o, wiring.flipped(self.o))
-
         issue = Signal()
         word = cycle(m, "word", config.input_fold, step=issue)
         turn = cycle(m, "turn", config.turns, step=issue & word.is_last)
         base = cycle(m, "base", config.rounds, step=issue & word.is_last & turn.is_last)
         is_first = word.is_first & turn.is_first & base.is_first
-        m.d.comb += [
-            issue.eq(replay.o.available & self.weights.available & (output.credit | ~is_first)),
-            replay.o.take.eq(issue),
-            self.weights.take.eq(issue),
-            output.reserve.eq(issue & is_first),
-        ]
+        replay, output = self.issue_words(m, config, issue=issue, is_first=is_first, cycles=config.result_cycles)
         valid = delayed(m, issue, config.weight_latency, name="valid", control=True)
         activations = self._operand(m, replay.o.data, turn.number)
         connect_groups(

@@ -9,8 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from amaranth.hdl import Module, Signal
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
 
 from karui.hw.activations.threshold import ThresholdConfig
 from karui.hw.arithmetic.integer_dot_product import Multiplier
@@ -23,13 +21,14 @@ from karui.hw.engines.lane_group import (
     SumActivation,
     products,
 )
+from karui.hw.engines.replayed_engine import ReplayedEngine
 from karui.hw.engines.staggered_groups import connect_groups, staggered_latency
 from karui.hw.memory.memory_style import Storage
-from karui.hw.memory.replay_buffer import REPLAY_DELAY, ReplayBuffer, ReplayBufferConfig
+from karui.hw.memory.replay_buffer import REPLAY_DELAY, ReplayBufferConfig
 from karui.hw.memory.weight_rom import WEIGHT_ROM_LATENCY
 from karui.hw.memory.word_source import WeightSource
 from karui.hw.streams.counters import cycle
-from karui.hw.streams.stream import FIFO_LATENCY, ElasticOutput, ElasticOutputConfig, delayed, lanes_of
+from karui.hw.streams.stream import FIFO_LATENCY, delayed
 from karui.hw.streams.timing import Cycles, Schedule, divisors, require_divisor
 from karui.sw.numerics import BIPOLAR, NumberFormat, format_for_range
 
@@ -250,7 +249,7 @@ def pe_groups(pe: int) -> int:
     return pe // max(size for size in divisors(pe) if size <= largest)
 
 
-class MatrixVector(wiring.Component):
+class MatrixVector(ReplayedEngine):
     """Multiplies vectors by a matrix, bit-exactly.
 
     For each vector, for each block of it, for each fold of PE outputs, the engine takes K / blocks / SIMD words of
@@ -273,42 +272,16 @@ class MatrixVector(wiring.Component):
         Results, `pe` a beat.
     """
 
-    i: stream.Interface
-    weights: wiring.PureInterface
-    o: stream.Interface
-
     def __init__(self, config: MatrixVectorConfig) -> None:
         self.config = config
-        super().__init__(
-            {
-                "i": In(stream.Signature(lanes_of(config.input_format, config.simd))),
-                "weights": In(config.weight_source),
-                "o": Out(stream.Signature(lanes_of(config.output_format, config.pe))),
-            }
-        )
+        super().__init__(config)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        m.submodules.replay = replay = ReplayBuffer(config.replay)
-        m.submodules.output = output = ElasticOutput(
-            ElasticOutputConfig(
-                payload=lanes_of(config.output_format, config.pe),
-                period=config.input_fold,
-                latency=config.input_fold - 1 + config.pipeline_latency,
-            )
-        )
-        wiring.connect(m, wiring.flipped(self.i), replay.i)
-        wiring.connect(m, output.o, wiring.flipped(self.o))
-
         issue = Signal()
         word = cycle(m, "word", config.input_fold, step=issue)
-        m.d.comb += [
-            issue.eq(replay.o.available & self.weights.available & (output.credit | ~word.is_first)),
-            replay.o.take.eq(issue),
-            self.weights.take.eq(issue),
-            output.reserve.eq(issue & word.is_first),
-        ]
+        replay, output = self.issue_words(m, config, issue=issue, is_first=word.is_first, cycles=config.input_fold)
         valid = delayed(m, issue, config.weight_latency, name="valid", control=True)
         activations = config.products.prepare(m, replay.o.data)
         connect_groups(
