@@ -23,7 +23,7 @@ class DeviceFill:
     memory : float
         Of the block RAMs.
     multipliers : float
-        Of the multipliers. They stand in a few columns: with nearly all of them taken, an engine's own lie up to 6 ns
+        Of the multipliers. They stand in a few rows: with nearly all of them taken, an engine's own lie up to 6 ns
         from its adders (ECP5-85F).
 
     Raises

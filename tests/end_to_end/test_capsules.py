@@ -155,35 +155,55 @@ def test_a_capsnet_from_layers_to_rtl(tmp_path: Path) -> None:
             assert result.latency == accelerator.predicted.latency
 
 
-def shared_weights(rows: int, columns: int) -> np.ndarray:
-    """Random weights of 64 vectors of 8."""
+def shared_weights(rows: int, columns: int, vector: int, codes: int) -> np.ndarray:
+    """Random weights of so many vectors."""
     rng = np.random.default_rng(columns)
-    return rng.integers(-100, 101, (64, 8))[rng.integers(0, 64, rows * columns // 8)].reshape(rows, columns)
+    book = rng.integers(-100, 101, (codes, vector))
+    return book[rng.integers(0, codes, rows * columns // vector)].reshape(rows, columns)
 
 
-@pytest.mark.slow
-def test_the_compact_size(tmp_path: Path) -> None:
-    """28 x 28 pixels, 64 channels, 288 capsules to 10 of 16, weights random: 697 frames a second at 130 MHz."""
+def compact_network(vector: int, codes: int, storage: Storage) -> Graph:
+    """28 x 28 pixels, 64 channels, 288 capsules to 10 of 16, weights random."""
     build = GraphBuilder("compact")
     one, none = np.array([1]), np.array([0])
     edge = build.sliding_window("first.window", build.input("pixels", (28, 28, 1), unsigned(8)), (9, 9))
     edge = build.matrix_vector("first", edge, np.random.default_rng(0).integers(-100, 101, (64, 81)))
     edge = build.requantize("first.words", edge, one, none, shift=8, output=unsigned(8))
     edge = build.sliding_window("primary.window", edge, (9, 9), stride=(2, 2))
-    edge = build.matrix_vector("primary", edge, shared_weights(64, 81 * 64), storage=Shared(vector=8))
+    edge = build.matrix_vector("primary", edge, shared_weights(64, 81 * 64, vector, codes), storage=storage)
     edge = build.requantize("primary.words", edge, one, none, shift=13, output=signed(8, fraction=5))
     edge = build.flatten("vectors", build.squash("squashed", edge, 8, CAPSULE))
-    weights = shared_weights(288 * 160, 8)
-    edge = build.matrix_vector("predictions", edge, weights, groups=288, storage=Shared(vector=8))
+    weights = shared_weights(288 * 160, 8, vector, codes)
+    edge = build.matrix_vector("predictions", edge, weights, groups=288, storage=storage)
     edge = build.requantize("predictions.words", edge, one, none, shift=7, output=PREDICTION)
     words = {"sums": signed(16, fraction=9), "output": CAPSULE, "logits": signed(16, fraction=8)}
     edge = build.routing("routed", edge, outputs=10, length=16, iterations=3, **words)
-    graph = build.finish(build.arg_max("class", build.squared_length("lengths", edge, 16)))
+    return build.finish(build.arg_max("class", build.squared_length("lengths", edge, 16)))
 
-    pipeline = stages(graph)
-    folding = fold_for_interval(pipeline, 186_624)
-    accelerator = Accelerator(graph=graph, folding=folding)
-    assert total_cost(pipeline, folding).fits(Resources(luts=10_000, block_rams=140, dsps=100))
+
+@pytest.mark.parametrize(
+    ("asked", "vector", "codes", "storage", "needed"),
+    [
+        (145_000, 8, 64, Raw(), Resources(luts=19_728, block_rams=451, dsps=29)),
+        (145_000, 2, 256, Shared(vector=2), Resources(luts=19_728, block_rams=343, dsps=29)),
+        (145_000, 8, 64, Shared(vector=8), Resources(luts=23_824, block_rams=134, dsps=29)),
+        (186_624, 8, 64, Shared(vector=8), Resources(luts=9_474, block_rams=134, dsps=91)),
+    ],
+)
+def test_what_the_compact_size_is_estimated_to_take(
+    asked: int, vector: int, codes: int, storage: Storage, needed: Resources
+) -> None:
+    """The table of docs/capsules.md."""
+    pipeline = stages(compact_network(vector, codes, storage))
+    assert total_cost(pipeline, fold_for_interval(pipeline, asked)) == needed
+
+
+@pytest.mark.slow
+def test_the_compact_size(tmp_path: Path) -> None:
+    """Whole, at 697 frames a second and 130 MHz."""
+    graph = compact_network(8, 64, Shared(vector=8))
+    accelerator = Accelerator(graph=graph, folding=fold_for_interval(stages(graph), 186_624))
+    assert (accelerator.interval, accelerator.latency) == (186_624, 390_453)
     write_design(accelerator, tmp_path)
     frames = np.random.default_rng(1).integers(0, 256, (8, 28, 28, 1))
     expected = evaluate(graph, frames)
