@@ -137,7 +137,7 @@ def network_row(
         row["retrained, %"] = _percent(held_out_accuracy(model, dataset))
     if isinstance(config, CompressibleConfig) and not isinstance(config, CapsuleVggConfig):
         fix_integers(model)
-        data, _ = pack_network(model, config, vector=vector)
+        data, _ = pack_network(model, config, vectors=(vector,))
         row["bytes"] = len(data)
     return row
 
@@ -150,7 +150,7 @@ def _shared(network: nn.Module, config: ModelConfig, vector: int, size: int) -> 
         epochs=1,
         learning_rate=LEARNING_RATE,
         codes=(size,),
-        vector=vector,
+        vectors=(vector,),
         initialisation="linear" if vector == 1 else "k-means++",
     )
     share_by_clustering(model, sharing, seed=SEED)

@@ -62,7 +62,7 @@ class Variant:
             epochs=1,
             learning_rate=1e-3,
             codes=(self.size,),
-            vector=self.vector,
+            vectors=(self.vector,),
             books=self.books,
             rate=self.rate,
             initialisation="linear" if self.vector == 1 else "k-means++",
@@ -117,7 +117,7 @@ def _row(context: CompressionRun, network: nn.Module, variant: Variant, run: Ben
     share_by_clustering(model, variant.config, seed=SEED)
     clustered = _integer_network(context, model)
     # Retraining moves the values of the code books alone: the file keeps its size but for a few bits of them.
-    data, _ = pack_network(clustered, context.model_config, vector=variant.vector, books=variant.books)
+    data, _ = pack_network(clustered, context.model_config, vectors=(variant.vector,), books=variant.books)
     row = asdict(variant) | {
         "bytes": len(data),
         "times smaller": round(_float_bytes(clustered) / len(data), 1),

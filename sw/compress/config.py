@@ -121,11 +121,9 @@ class ShareConfig(PhaseConfig):
         Non-zero values of each layer's code book: one number for all layers, or one a layer.
     initialisation
         Of k-means: values spread evenly over the range (``linear``), over the weights (``density``), or ``k-means++``.
-    vector
-        Weights along a row that are clustered together; a layer whose rows it does not divide takes the largest
-        power of two below it that does.
     vectors
-        The same with a number for each layer, instead of `vector`.
+        Weights along a row that are clustered together: one number for all layers, or one a layer. A layer whose rows
+        it does not divide takes the largest power of two below it that does.
     books
         Slices of a layer's columns, a power of two, with a code book each (product quantization); fewer where they do
         not divide the row's vectors.
@@ -138,8 +136,7 @@ class ShareConfig(PhaseConfig):
 
     codes: tuple[int, ...]
     initialisation: Initialisation = "linear"
-    vector: int = 1
-    vectors: tuple[int, ...] = ()
+    vectors: tuple[int, ...] = (1,)
     books: int = 1
     bias_codes: int | None = None
     rate: float = 0.0
@@ -148,9 +145,8 @@ class ShareConfig(PhaseConfig):
         super().__post_init__()
         if not self.codes or not all(size in BOOK_SIZES for size in self.codes):
             raise ValueError(f"codes must be 1 to 256 values a layer, not {list(self.codes)}")
-        for vector in (self.vector, *self.vectors):
-            if vector not in VECTORS:
-                raise ValueError(f"a vector must be 1, 2, 4, 8 or 16 weights, not {vector}")
+        if not self.vectors or not all(vector in VECTORS for vector in self.vectors):
+            raise ValueError(f"vectors must be 1, 2, 4, 8 or 16 weights each, not {list(self.vectors)}")
         if self.books < 1 or self.books & (self.books - 1):
             raise ValueError(f"books must be a power of two, not {self.books}")
         if self.bias_codes is not None and self.bias_codes not in BOOK_SIZES:
@@ -158,17 +154,13 @@ class ShareConfig(PhaseConfig):
         if self.rate < 0:
             raise ValueError(f"rate must not be negative, not {self.rate}")
 
-    def layer_vectors(self, layers: int) -> tuple[int, ...]:
-        """Weights that are clustered together in each of so many layers.
+    def layer_codes(self, layers: int) -> tuple[int, ...]:
+        """Non-zero values of the code book of each of so many layers."""
+        return one_a_layer("codes", self.codes, layers)
 
-        Raises
-        ------
-        ValueError
-            If `vectors` has another number of entries.
-        """
-        if self.vectors and len(self.vectors) != layers:
-            raise ValueError(f"vectors must be {layers} numbers, one a layer, not {list(self.vectors)}")
-        return self.vectors or (self.vector,) * layers
+    def layer_vectors(self, layers: int) -> tuple[int, ...]:
+        """Weights that are clustered together in each of so many layers."""
+        return one_a_layer("vectors", self.vectors, layers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,3 +252,16 @@ class CompressConfig:
     teacher: TeacherConfig | None = None
     augment: AugmentConfig | None = None
     coding: CodingConfig = field(default_factory=CodingConfig)
+
+
+def one_a_layer(name: str, numbers: tuple[int, ...], layers: int) -> tuple[int, ...]:
+    """A number for each layer, from one number for all of them or from as many.
+
+    Raises
+    ------
+    ValueError
+        If there are neither one nor as many; the message begins with `name`.
+    """
+    if len(numbers) not in (1, layers):
+        raise ValueError(f"{name} must be one number or {layers}, one a layer, not {list(numbers)}")
+    return numbers * layers if len(numbers) == 1 else numbers

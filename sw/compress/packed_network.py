@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from karui.sw.coding.container import (
     pack_container,
     read_container,
 )
+from karui.sw.compress.config import one_a_layer
 from karui.sw.compress.share import power_of_two_divisor
 from karui.sw.compress.structure import CompressibleConfig, weight_layers, widened
 from karui.sw.configuration import ConfigurationError
@@ -46,7 +47,7 @@ class PackedNetwork:
 
 
 def pack_network(
-    model: nn.Sequential, config: CompressibleConfig, *, vector: int | Sequence[int] = 1, books: int = 1
+    model: nn.Sequential, config: CompressibleConfig, *, vectors: tuple[int, ...] = (1,), books: int = 1
 ) -> tuple[bytes, SizeAccount]:
     """Write a network whose weights are integers on one grid a layer.
 
@@ -56,7 +57,7 @@ def pack_network(
         May lack neurons of `config`.
     config
         Configuration of the network that the file stands for.
-    vector
+    vectors
         Weights along a row that one code stands for, where a layer's rows divide into them; one number, or one a layer.
     books
         Slices of columns with a code book each, where they divide the rows' vectors.
@@ -68,8 +69,7 @@ def pack_network(
     """
     tensors: list[Tensor] = []
     layers = weight_layers(widened(model, config))
-    vectors = [vector] * len(layers) if isinstance(vector, int) else vector
-    for (name, layer), length in zip(layers.items(), vectors, strict=True):
+    for (name, layer), length in zip(layers.items(), one_a_layer("vectors", vectors, len(layers)), strict=True):
         tensors += layer_tensors(name, layer, length, books)
     return pack_container(_metadata(config), tensors)
 

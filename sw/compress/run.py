@@ -69,7 +69,7 @@ def compress_recipe(
     data, account = pack_network(
         stages[-1].model,
         run.packed_config(stages[-1]),
-        vector=config.share.vectors or config.share.vector,
+        vectors=config.share.vectors,
         books=config.share.books,
     )
     accuracy = held_out_accuracy(read_network(data).model, dataset)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -113,23 +111,21 @@ def share_by_clustering(model: nn.Module, config: ShareConfig, *, seed: int) -> 
     Zero vectors keep code 0. With a `rate`, further ones may become zero.
     """
     layers = quant_weight_layers(model)
-    codes = config.codes * len(layers) if len(config.codes) == 1 else config.codes
-    if len(codes) != len(layers):
-        raise ValueError(f"codes must be one number or {len(layers)}, one a layer, not {list(config.codes)}")
-    vectors = config.layer_vectors(len(layers))
-    for layer, k, vector in zip(layers, codes, vectors, strict=True):
+    for layer, k, vector in zip(
+        layers, config.layer_codes(len(layers)), config.layer_vectors(len(layers)), strict=True
+    ):
         rows = layer.weight.detach().numpy().reshape(layer.vector_rows, -1)
-        clustering = cluster_weights(rows, k, replace(config, vector=vector, vectors=()), seed=seed)
+        clustering = cluster_weights(rows, k, vector, config, seed=seed)
         biases = None
         if config.bias_codes is not None and layer.bias is not None:
             biases = cluster_biases(layer.bias.detach().numpy(), config.bias_codes)
         share(layer, torch.tensor(clustering.code_book[1:]), torch.tensor(clustering.codes), biases)
 
 
-def cluster_weights(weight: Reals, k: int, config: ShareConfig, *, seed: int) -> Clustering:
+def cluster_weights(weight: Reals, k: int, vector: int, config: ShareConfig, *, seed: int) -> Clustering:
     """Cluster a layer's vectors other than zero; code 0 of the result is the zero vector."""
     rows = weight.reshape(len(weight), -1).astype(np.float32)
-    length = power_of_two_divisor(rows.shape[1], config.vector)
+    length = power_of_two_divisor(rows.shape[1], vector)
     books = power_of_two_divisor(rows.shape[1] // length, config.books)
     if not rows.any():
         raise ValueError("a layer has no weight left to share; keep more of it")

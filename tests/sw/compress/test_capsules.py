@@ -126,14 +126,14 @@ def test_predictions_share_vectors_within_a_matrix(vector: int) -> None:
     prediction = model.get_submodule("prediction")
     assert isinstance(prediction, CapsulePrediction)
     assert len(torch.unique(prediction.integer_weight().view(-1, vector), dim=0)) <= 7
-    data, account = pack_network(model, config, vector=sharing.vectors)
+    data, account = pack_network(model, config, vectors=sharing.vectors)
     assert account.total == 8 * len(data)
     read = read_network(data)
     assert read.config == config
     assert torch.equal(outputs(read.model), outputs(model))
     (stored,) = (tensor for tensor in read_container(data).tensors if tensor.name == "prediction")
     assert stored.shape == (64 * 3, 4 * 8)
-    with pytest.raises(ValueError, match="vectors must be 2 numbers, one a layer"):
+    with pytest.raises(ValueError, match="vectors must be one number or 2, one a layer"):
         sharing.layer_vectors(2)
     container = read_container(data)
     bias = RawTensor(name="prediction.bias", values=np.ones(1, dtype=np.int64), number_format=signed(8))
@@ -178,7 +178,7 @@ def test_a_vgg_with_capsules_is_compressed_without_its_batch_norms() -> None:
     assert last == run.packed_config(stages[-1]) == replace(model, batch_norm=False, ranges=last.ranges)
     assert stages[0].accuracy > 0.9
     assert stages[-1].accuracy > 0.85
-    packed, _ = pack_network(stages[-1].model, run.packed_config(stages[-1]), vector=config.share.vectors)
+    packed, _ = pack_network(stages[-1].model, run.packed_config(stages[-1]), vectors=config.share.vectors)
     network = read_network(packed).model
     agreement = compare_with_golden(network, lower(network, data.image_shape, classes=data.classes), data.test_images)
     assert agreement.mismatches == 0
@@ -219,7 +219,7 @@ def test_the_pipeline_ends_with_what_the_graph_computes() -> None:
     accuracies = [stage.accuracy for stage in stages]
     assert accuracies[0] > 0.85
     assert accuracies[-1] > 0.8
-    packed, _ = pack_network(stages[-1].model, run.packed_config(stages[-1]), vector=config.share.vectors)
+    packed, _ = pack_network(stages[-1].model, run.packed_config(stages[-1]), vectors=config.share.vectors)
     network = read_network(packed).model
     prediction = weight_layers(network)["prediction"].integer_weight().view(-1, 8)
     assert len(torch.unique(prediction, dim=0)) <= 65

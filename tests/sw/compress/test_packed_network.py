@@ -48,7 +48,7 @@ def sparse_network(vector: int = 1) -> nn.Sequential:
 @pytest.mark.parametrize(("vector", "books"), [(1, 1), (4, 1), (2, 4)])
 def test_a_network_comes_back_as_it_was(vector: int, books: int) -> None:
     model = sparse_network(vector)
-    data, account = pack_network(model, CONFIG, vector=vector, books=books)
+    data, account = pack_network(model, CONFIG, vectors=(vector,), books=books)
     assert account.total == 8 * len(data)
     packed = read_network(data)
     assert packed.config == CONFIG

@@ -41,7 +41,7 @@ def test_training_keeps_zeros_and_the_number_of_values(vector: int) -> None:
             vectors = layer.weight.view(-1, vector)
             vectors[torch.rand(len(vectors)) < 0.5] = 0
     zeros = [layer.weight == 0 for layer in model]
-    share_by_clustering(model, config(vector=vector), seed=1)
+    share_by_clustering(model, config(vectors=(vector,)), seed=1)
     before = [layer.weight.detach().clone() for layer in model]
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
     for _ in range(5):
@@ -90,19 +90,19 @@ def test_rows_that_a_vector_does_not_divide_take_shorter_ones() -> None:
     assert [power_of_two_divisor(25, most) for most in (1, 2, 16)] == [1, 1, 1]
     assert [power_of_two_divisor(12, most) for most in (1, 2, 16)] == [1, 2, 4]
     weight = QuantLinear(12, 8).weight.detach().numpy()
-    assert cluster_weights(weight, 3, config(vector=16), seed=1).code_book.shape == (4, 4)
-    assert len(cluster_weights(weight, 3, config(vector=2, books=2), seed=1).code_book) == 7
+    assert cluster_weights(weight, 3, 16, config(), seed=1).code_book.shape == (4, 4)
+    assert len(cluster_weights(weight, 3, 2, config(books=2), seed=1).code_book) == 7
 
 
 def test_clusters_are_those_of_the_weights_that_are_left() -> None:
     weight = np.zeros((4, 8), dtype=np.float32)
     weight[0, :4], weight[3, 2] = [1.0, 1.1, -2.0, -2.2], 1.05
-    clustering = cluster_weights(weight, 2, config(), seed=1)
+    clustering = cluster_weights(weight, 2, 1, config(), seed=1)
     assert clustering.code_book.ravel() == pytest.approx([0.0, -2.1, 1.05])
     assert clustering.codes.reshape(4, 8)[0, :4].tolist() == [2, 2, 1, 1]
     assert np.count_nonzero(clustering.codes) == 5
     with pytest.raises(ValueError, match="no weight left to share"):
-        cluster_weights(np.zeros((2, 2), dtype=np.float32), 2, config(), seed=1)
+        cluster_weights(np.zeros((2, 2), dtype=np.float32), 2, 1, config(), seed=1)
 
 
 def test_wrong_configurations() -> None:
@@ -111,7 +111,7 @@ def test_wrong_configurations() -> None:
         share_by_clustering(model, config(codes=(4, 4, 4)), seed=1)
     for changes, message in [
         ({"codes": (0,)}, "codes must be 1 to 256"),
-        ({"vector": 3}, "vector must be 1, 2, 4, 8 or 16"),
+        ({"vectors": (3,)}, "vectors must be 1, 2, 4, 8 or 16"),
         ({"rate": -1.0}, "rate must not be negative"),
     ]:
         with pytest.raises(ValueError, match=message):
