@@ -6,8 +6,10 @@ there, and PyTorch has no fast integer product.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import singledispatch
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +23,7 @@ from karui.sw.ir import (
     DoubleRounding,
     Flatten,
     Gather,
+    GeneratedLayers,
     MatrixVector,
     MaxPool,
     MaxUnpool,
@@ -35,6 +38,7 @@ from karui.sw.ir import (
     WalshHadamard,
 )
 from karui.sw.ir.capsule_arithmetic import route, squash
+from karui.sw.ir.generated_kernels import depths_of, kernels_of, layer_output, levels_of
 from karui.sw.numerics import (
     NumberFormat,
     Overflow,
@@ -46,6 +50,8 @@ from karui.sw.numerics import (
 
 _FLOAT32_EXACT = 1 << 24
 _FLOAT64_EXACT = 1 << 53
+# Frames of a convolution with kernels of their own: bounds the memory of unfolded windows.
+_FRAMES_AT_ONCE = 128
 
 
 @singledispatch
@@ -208,6 +214,34 @@ def _(op: Routing, *operands: Tensor) -> Tensor:
     predictions = values.reshape(len(values), -1, op.outputs, op.length)
     routed: Tensor = route(op, predictions, *tables)
     return routed.flatten(start_dim=1)
+
+
+@compute.register
+def _(op: GeneratedLayers, *operands: Tensor) -> Tensor:
+    maps, complexity, *values = operands
+    constants = dict(zip(op.constants(maps.shape[-1]), values, strict=True))
+    arrays = {name: value.numpy() for name, value in constants.items()}
+    words = complexity[:, 0].numpy()
+    depths, levels = depths_of(op, words), levels_of(op, words)
+    outputs = torch.empty_like(maps)
+    for depth in np.unique(depths):
+        own_levels, level_of = np.unique(levels[depths == depth], return_inverse=True)
+        kernels = torch.from_numpy(kernels_of(op, arrays, int(depth), own_levels)).flatten(start_dim=3)
+        for index in range(len(own_levels)):
+            alike = torch.from_numpy(np.flatnonzero(depths == depth)[level_of == index])
+            for start in range(0, len(alike), _FRAMES_AT_ONCE):
+                frames = alike[start : start + _FRAMES_AT_ONCE]
+                outputs[frames] = _generated_layers(op, maps[frames], kernels[index], constants)
+    return outputs
+
+
+def _generated_layers(op: GeneratedLayers, maps: Tensor, kernels: Tensor, constants: Mapping[str, Tensor]) -> Tensor:
+    """Convolve maps with kernels (depth, outputs, 9 * inputs)."""
+    window = SlidingWindow(kernel=(3, 3), padding=(1, 1, 1, 1), pad_value=0)
+    for layer, weights in enumerate(kernels):
+        sums = _product(compute(window, maps), weights, 1)
+        maps = layer_output(op, maps, sums, constants["multipliers"][layer], constants["offsets"][layer])
+    return maps
 
 
 @compute.register

@@ -34,6 +34,7 @@ from karui.sw.ir.ops import (
     Threshold,
     WalshHadamard,
 )
+from karui.sw.ir.puppet_ops import EulerGenerator, GeneratedLayers, LowRankGenerator
 from karui.sw.ir.serialize import load_graph, save_graph
 from karui.sw.ir.storage import RAW, Huffman, Raw, Shared, Sparse, Storage
 from karui.sw.ir.tensor import GraphError, Tensor
@@ -48,12 +49,15 @@ __all__ = [
     "Constant",
     "DepthwiseConv",
     "DoubleRounding",
+    "EulerGenerator",
     "Flatten",
     "Gather",
+    "GeneratedLayers",
     "Graph",
     "GraphBuilder",
     "GraphError",
     "Huffman",
+    "LowRankGenerator",
     "MatrixVector",
     "MaxPool",
     "MaxUnpool",

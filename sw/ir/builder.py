@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from karui.sw.ir.bounds import accumulator_range, depthwise_rows, effective_weights
 from karui.sw.ir.capsule_ops import SquaredLength, routing_of, squash_of
+from karui.sw.ir.generated_bounds import convolution_range
 from karui.sw.ir.graph import Constant, Graph, Node
 from karui.sw.ir.infer import infer
 from karui.sw.ir.ops import (
@@ -33,6 +34,7 @@ from karui.sw.ir.ops import (
     Threshold,
     WalshHadamard,
 )
+from karui.sw.ir.puppet_ops import GeneratedLayers, Generator
 from karui.sw.ir.storage import RAW, Storage
 from karui.sw.ir.tensor import GraphError, Tensor
 from karui.sw.ir.verify import verify
@@ -325,6 +327,40 @@ class GraphBuilder:
             self._table(f"{name}.powers", negative_powers(index_bits=index_bits)),
             self._table(f"{name}.reciprocals", reciprocals(index_bits=index_bits)),
         )
+
+    def generated_layers(
+        self,
+        name: str,
+        edge: str,
+        complexity: str,
+        generator: Generator,
+        constants: Mapping[str, Array],
+        *,
+        first_depth: int,
+        depth_steps: Sequence[int],
+        level_shift: int,
+        first_level: int,
+        shift: int,
+        residual: bool = False,
+    ) -> str:
+        """Add `GeneratedLayers` of a map and its frame's complexity, with constants by the names that the op tells."""
+        feature_map = self._tensors[edge]
+        channels = feature_map.shape[-1]
+        op = GeneratedLayers(
+            generator=generator,
+            first_depth=first_depth,
+            depth_steps=tuple(depth_steps),
+            level_shift=level_shift,
+            first_level=first_level,
+            accumulator=format_for_range(*convolution_range(channels, feature_map.number_format)),
+            shift=shift,
+            output=feature_map.number_format,
+            residual=residual,
+        )
+        if set(constants) != set(op.constants(channels)):
+            raise ValueError(f"constants are {', '.join(op.constants(channels))}, not {', '.join(constants)}")
+        operands = [self.constant(f"{name}.{each}", constants[each]) for each in op.constants(channels)]
+        return self.node(name, op, edge, complexity, *operands)
 
     def flatten(self, name: str, edge: str) -> str:
         """Add a `Flatten`."""

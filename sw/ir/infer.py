@@ -27,6 +27,7 @@ from karui.sw.ir.ops import (
     Threshold,
     WalshHadamard,
 )
+from karui.sw.ir.puppet_ops import GeneratedLayers
 from karui.sw.ir.tensor import GraphError, Tensor
 from karui.sw.numerics import TABLE_FRACTION, NumberFormat, format_for_range, unsigned
 
@@ -290,6 +291,21 @@ def _(op: Routing, *operands: Tensor) -> Tensor:
             f"{op.agreement_shift} to logits of {op.logits}, not a multiplier of {op.agreement_multiplier}"
         )
     return Tensor(shape=(op.outputs * op.length,), number_format=op.output)
+
+
+@infer.register
+def _(op: GeneratedLayers, *operands: Tensor) -> Tensor:
+    feature_map, complexity, *constants = _operands(op, operands, 2 + len(op.constants(1)))
+    if len(feature_map.shape) != 3 or feature_map.number_format.kind != "unsigned":
+        raise GraphError(f"GeneratedLayers takes a map (height, width, channels) of unsigned words, not {feature_map}")
+    if feature_map.number_format != op.output:
+        raise GraphError(f"GeneratedLayers of {op.output} takes a map of the same, not of {feature_map.number_format}")
+    if complexity.shape != (1,) or complexity.number_format.kind != "unsigned":
+        raise GraphError(f"GeneratedLayers takes a complexity of one unsigned word, not {complexity}")
+    for (name, shape), constant in zip(op.constants(feature_map.shape[-1]).items(), constants, strict=True):
+        if constant.shape != shape:
+            raise GraphError(f"the constant {name} of GeneratedLayers has shape {shape}, not {constant.shape}")
+    return feature_map
 
 
 @infer.register

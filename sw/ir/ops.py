@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash
+from karui.sw.ir.puppet_ops import GeneratedLayers
 from karui.sw.numerics import NumberFormat, Overflow, Rounding
 
 
@@ -390,6 +391,7 @@ Op = (
     | Squash
     | SquaredLength
     | Routing
+    | GeneratedLayers
     | ArgMax
     | Flatten
 )
@@ -413,6 +415,7 @@ OPS: tuple[type[Op], ...] = (
     Squash,
     SquaredLength,
     Routing,
+    GeneratedLayers,
     ArgMax,
     Flatten,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from karui.sw.ir.graph import Constant, Graph, Node
 from karui.sw.ir.ops import OPS, Op
+from karui.sw.ir.puppet_ops import GENERATORS, Generator
 from karui.sw.ir.storage import RAW, Storage, storage_from_dict, storage_to_dict
 from karui.sw.ir.tensor import GraphError, Tensor
 from karui.sw.ir.verify import verify
@@ -23,6 +24,7 @@ GRAPH_FILE = "graph.json"
 WEIGHTS_FILE = "weights.npz"
 
 _OPS: dict[str, type[Op]] = {op.__name__: op for op in OPS}
+_GENERATORS: dict[str, type[Generator]] = {generator.__name__: generator for generator in GENERATORS}
 
 
 def save_graph(graph: Graph, folder: Path) -> None:
@@ -138,7 +140,11 @@ def _parameters_to_dict(op: Op) -> dict[str, Any]:
     parameters: dict[str, Any] = {}
     for field in fields(op):
         value = getattr(op, field.name)
-        parameters[field.name] = value.to_dict() if isinstance(value, NumberFormat) else value
+        if isinstance(value, NumberFormat):
+            value = value.to_dict()
+        elif isinstance(value, GENERATORS):
+            value = {"kind": type(value).__name__, **asdict(value)}
+        parameters[field.name] = value
     return parameters
 
 
@@ -150,6 +156,8 @@ def _op_from_dict(name: str, parameters: dict[str, Any]) -> Op:
         match key:
             case "accumulator" | "output" | "sums" | "logits":
                 values[key] = NumberFormat.from_dict(value)
+            case "generator":
+                values[key] = _generator_from_dict(**value)
             case "rounding":
                 values[key] = Rounding(value)
             case "overflow":
@@ -157,3 +165,9 @@ def _op_from_dict(name: str, parameters: dict[str, Any]) -> Op:
             case _:
                 values[key] = tuple(value) if isinstance(value, list) else value
     return _OPS[name](**values)
+
+
+def _generator_from_dict(kind: str, **parameters: int) -> Generator:
+    if kind not in _GENERATORS:
+        raise GraphError(f"{kind!r} is not a generator of this karui; it knows {', '.join(_GENERATORS)}")
+    return _GENERATORS[kind](**parameters)

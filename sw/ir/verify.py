@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from karui.sw.ir.bounds import accumulator_range, depthwise_rows, effective_weights, product_range
 from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash
+from karui.sw.ir.generated_bounds import convolution_range, generator_ranges
 from karui.sw.ir.graph import Graph, Node
 from karui.sw.ir.ops import (
     Add,
@@ -24,6 +25,7 @@ from karui.sw.ir.ops import (
     Threshold,
     WalshHadamard,
 )
+from karui.sw.ir.puppet_ops import STATE, GeneratedLayers
 from karui.sw.ir.storage import LARGEST_ALPHABET, RAW, Huffman, Shared, Sparse
 from karui.sw.ir.tensor import GraphError
 from karui.sw.numerics import TABLE_FRACTION, NumberFormat, signed
@@ -141,6 +143,29 @@ def _(op: Routing, node: Node, graph: Graph) -> None:
     _check_activations(op, node.inputs[:1], graph)
     _, gains, powers, reciprocals = node.inputs
     _check_tables(node, graph, gains=gains, powers=powers, reciprocals=reciprocals)
+
+
+@_check.register
+def _(op: GeneratedLayers, node: Node, graph: Graph) -> None:
+    _check_activations(op, node.inputs[:2], graph)
+    feature_map = graph.tensors[node.inputs[0]]
+    operands = dict(zip(op.constants(feature_map.shape[-1]), node.inputs[2:], strict=True))
+    for name, operand in operands.items():
+        if operand not in graph.constants:
+            raise GraphError(f"the {name} {operand!r} are not a constant")
+    constants = {name: graph.constants[operand].values for name, operand in operands.items()}
+    for name, values in constants.items():
+        if name != "offsets" and not STATE.holds_range(int(values.min()), int(values.max())):
+            raise GraphError(f"the {name} are words of {STATE}, not {values.min()} to {values.max()}")
+    low, high = convolution_range(feature_map.shape[-1], feature_map.number_format)
+    ranges = generator_ranges(op.generator, constants) | {"convolution": (low, high)}
+    if not op.accumulator.holds_range(low, high):
+        raise GraphError(f"sums reach from {low} to {high}, more than the accumulator format {op.accumulator} holds")
+    scaled = product_range(op.accumulator, constants["multipliers"])
+    ranges["scaled"] = scaled[0] + int(constants["offsets"].min()), scaled[1] + int(constants["offsets"].max())
+    for name, ends in ranges.items():
+        if max(-ends[0], ends[1]) >= 1 << 62:
+            raise GraphError(f"the {name} sums reach from {ends[0]} to {ends[1]}, more than 62 bits hold")
 
 
 @_check.register(Add)
