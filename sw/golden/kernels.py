@@ -18,6 +18,7 @@ from karui.sw.ir import (
     ArgMax,
     BinaryBases,
     ChannelShuffle,
+    Complexity,
     Concat,
     DepthwiseConv,
     DoubleRounding,
@@ -38,6 +39,8 @@ from karui.sw.ir import (
     WalshHadamard,
 )
 from karui.sw.ir.capsule_arithmetic import route, squash
+from karui.sw.ir.complexity_arithmetic import complexity_words
+from karui.sw.ir.complexity_op import ComplexityTables
 from karui.sw.ir.generated_kernels import depths_of, kernels_of, layer_output, levels_of
 from karui.sw.numerics import (
     NumberFormat,
@@ -214,6 +217,13 @@ def _(op: Routing, *operands: Tensor) -> Tensor:
     predictions = values.reshape(len(values), -1, op.outputs, op.length)
     routed: Tensor = route(op, predictions, *tables)
     return routed.flatten(start_dim=1)
+
+
+@compute.register
+def _(op: Complexity, *operands: Tensor) -> Tensor:
+    images, *tables = (operand.cpu().numpy() for operand in operands)
+    words = complexity_words(op, images, ComplexityTables(*tables))
+    return torch.from_numpy(words).unsqueeze(1).to(operands[0].device)
 
 
 @compute.register

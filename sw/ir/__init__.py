@@ -12,6 +12,7 @@ from karui.sw.ir.bounds import (
 )
 from karui.sw.ir.builder import GraphBuilder, with_storage
 from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash, single_fraction
+from karui.sw.ir.complexity_op import Complexity, ComplexityTables, complexity_of
 from karui.sw.ir.graph import Constant, Graph, Node, graphs_equal
 from karui.sw.ir.infer import infer
 from karui.sw.ir.ops import (
@@ -45,6 +46,8 @@ __all__ = [
     "ArgMax",
     "BinaryBases",
     "ChannelShuffle",
+    "Complexity",
+    "ComplexityTables",
     "Concat",
     "Constant",
     "DepthwiseConv",
@@ -80,6 +83,7 @@ __all__ = [
     "accumulator_range",
     "agreement_range",
     "butterfly_ranges",
+    "complexity_of",
     "depthwise_rows",
     "effective_weights",
     "graphs_equal",

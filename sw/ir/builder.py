@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from karui.sw.ir.bounds import accumulator_range, depthwise_rows, effective_weights
 from karui.sw.ir.capsule_ops import SquaredLength, routing_of, squash_of
+from karui.sw.ir.complexity_op import COMPLEXITY_FRACTION, TWIDDLE_FRACTION, complexity_of
 from karui.sw.ir.generated_bounds import convolution_range
 from karui.sw.ir.graph import Constant, Graph, Node
 from karui.sw.ir.infer import infer
@@ -361,6 +362,22 @@ class GraphBuilder:
             raise ValueError(f"constants are {', '.join(op.constants(channels))}, not {', '.join(constants)}")
         operands = [self.constant(f"{name}.{each}", constants[each]) for each in op.constants(channels)]
         return self.node(name, op, edge, complexity, *operands)
+
+    def complexity(self, name: str, edge: str) -> str:
+        """Add a `Complexity` of an image."""
+        image = self._tensors[edge]
+        op, tables = complexity_of(image.shape, image.number_format)
+        twiddle = signed(TWIDDLE_FRACTION + 2, fraction=TWIDDLE_FRACTION)
+        growth = unsigned(int(tables.growth.max()).bit_length(), fraction=COMPLEXITY_FRACTION)
+        return self.node(
+            name,
+            op,
+            edge,
+            self.constant(f"{name}.rows", tables.rows, twiddle),
+            self.constant(f"{name}.columns", tables.columns, twiddle),
+            self.constant(f"{name}.growth", tables.growth, growth),
+            self.constant(f"{name}.steps", tables.steps),
+        )
 
     def flatten(self, name: str, edge: str) -> str:
         """Add a `Flatten`."""

@@ -7,6 +7,7 @@ from functools import singledispatch
 
 from karui.sw.ir.bounds import butterfly_ranges, squared_length_range
 from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash, agreement_multiplier, single_fraction
+from karui.sw.ir.complexity_op import BINS_PER_OCTAVE, COMPLEXITY_FRACTION, TWIDDLE_FRACTION, Complexity
 from karui.sw.ir.ops import (
     Add,
     ArgMax,
@@ -291,6 +292,30 @@ def _(op: Routing, *operands: Tensor) -> Tensor:
             f"{op.agreement_shift} to logits of {op.logits}, not a multiplier of {op.agreement_multiplier}"
         )
     return Tensor(shape=(op.outputs * op.length,), number_format=op.output)
+
+
+@infer.register
+def _(op: Complexity, *operands: Tensor) -> Tensor:
+    image, *tables = _operands(op, operands, 5)
+    pixel = image.number_format
+    is_image = len(image.shape) == 3 and min(image.shape[:2]) > 1 and image.shape[-1] in (1, 3)
+    if not is_image or pixel.kind != "unsigned" or pixel.bits > 8:
+        raise GraphError(f"Complexity takes an image (height, width, 1 or 3) of 1 to 8 bits unsigned, not {image}")
+    if op.centre != 1 << (pixel.bits - 1):
+        raise GraphError(f"the centre of {pixel} is {1 << (pixel.bits - 1)}, not {op.centre}")
+    height, width, _ = image.shape
+    for what, table, shape, fraction in zip(
+        ("twiddles of rows", "twiddles of columns", "growth", "steps of an octave"),
+        tables,
+        ((2, width), (2, height), (image.elements,), (BINS_PER_OCTAVE - 1,)),
+        (TWIDDLE_FRACTION, TWIDDLE_FRACTION, COMPLEXITY_FRACTION, 0),
+        strict=True,
+    ):
+        if table.shape != shape:
+            raise GraphError(f"the {what} of an image of {image} have shape {shape}, not {table.shape}")
+        _check_fraction(what, table.number_format, fraction)
+    _check_fraction("complexity", op.output, COMPLEXITY_FRACTION)
+    return Tensor(shape=(1,), number_format=op.output)
 
 
 @infer.register

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash
+from karui.sw.ir.complexity_op import Complexity
 from karui.sw.ir.puppet_ops import GeneratedLayers
 from karui.sw.numerics import NumberFormat, Overflow, Rounding
 
@@ -391,6 +392,7 @@ Op = (
     | Squash
     | SquaredLength
     | Routing
+    | Complexity
     | GeneratedLayers
     | ArgMax
     | Flatten
@@ -415,6 +417,7 @@ OPS: tuple[type[Op], ...] = (
     Squash,
     SquaredLength,
     Routing,
+    Complexity,
     GeneratedLayers,
     ArgMax,
     Flatten,

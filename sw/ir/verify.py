@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from karui.sw.ir.bounds import accumulator_range, depthwise_rows, effective_weights, product_range
 from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash
+from karui.sw.ir.complexity_bound import check_values
+from karui.sw.ir.complexity_op import Complexity, ComplexityTables
 from karui.sw.ir.generated_bounds import convolution_range, generator_ranges
 from karui.sw.ir.graph import Graph, Node
 from karui.sw.ir.ops import (
@@ -143,6 +145,13 @@ def _(op: Routing, node: Node, graph: Graph) -> None:
     _check_activations(op, node.inputs[:1], graph)
     _, gains, powers, reciprocals = node.inputs
     _check_tables(node, graph, gains=gains, powers=powers, reciprocals=reciprocals)
+
+
+@_check.register
+def _(op: Complexity, node: Node, graph: Graph) -> None:
+    _check_activations(op, node.inputs[:1], graph)
+    tables = ComplexityTables(*_constants(node, graph, "rows", "columns", "growth", "steps"))
+    check_values(op, tables)
 
 
 @_check.register
