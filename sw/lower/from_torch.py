@@ -16,6 +16,7 @@ from torch.nn import functional
 from karui.sw.ir import Graph
 from karui.sw.lower.absorb_channel_shuffle import absorb_channel_shuffle
 from karui.sw.lower.fuse_requantize import fuse_requantize
+from karui.sw.lower.generated import lower_generated_layers
 from karui.sw.lower.joins import lower_add, lower_concat
 from karui.sw.lower.layers import finish, lower_layer
 from karui.sw.lower.narrow_weights import narrow_weights
@@ -24,6 +25,7 @@ from karui.sw.lower.quantize_early import quantize_early
 from karui.sw.lower.requantize_from_ladder import ladders, requantize_from_ladder
 from karui.sw.lower.unsupported import UnsupportedLayer
 from karui.sw.lower.values import Lowering, Places, Pooled, Scores, Value
+from karui.sw.nn.generated_layers import GeneratedLayers
 from karui.sw.numerics import NumberFormat, unsigned
 
 _RELUS = (torch.relu, functional.relu, "relu")
@@ -178,7 +180,7 @@ class _Tracer(fx.Tracer):
 
 
 def _lower_module(layer: nn.Module, lowering: Lowering, node: fx.Node, values: _Values) -> Value | Scores | Pooled:
-    """A layer of the network; pools and unpooling speak to each other of places, all else takes one tensor."""
+    """A layer of the network; pools and unpooling speak to each other of places; all else takes one tensor, or two."""
     name = str(node.target)
     if isinstance(layer, nn.MaxUnpool2d):
         places = values.get(node.args[1]) if len(node.args) == 2 and isinstance(node.args[1], fx.Node) else None
@@ -186,6 +188,8 @@ def _lower_module(layer: nn.Module, lowering: Lowering, node: fx.Node, values: _
             raise UnsupportedLayer("layer MaxUnpool2d on something other than a tensor and a MaxPool2d's indices", name)
         (value,) = _operands(node, node.args[:1], values, 1)
         return lower_max_unpool(layer, lowering, name, value, places)
+    if isinstance(layer, GeneratedLayers):
+        return lower_generated_layers(layer, lowering, name, *_operands(node, node.args, values, 2))
     (value,) = _operands(node, node.args, values, 1)
     if isinstance(layer, nn.MaxPool2d) and layer.return_indices:
         return lower_pool_with_places(layer, lowering, name, value)

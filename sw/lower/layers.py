@@ -27,6 +27,7 @@ from karui.sw.lower.decomposed import (
     lower_sum_pool,
 )
 from karui.sw.lower.fastfood import lower_fastfood
+from karui.sw.lower.generated import lower_complexity
 from karui.sw.lower.pools import lower_average_pool, lower_global_average_pool, lower_max_pool
 from karui.sw.lower.products import lower_convolution, lower_linear
 from karui.sw.lower.unsupported import UnsupportedLayer
@@ -38,6 +39,7 @@ from karui.sw.nn.capsule import CapsulePrediction, MapToCapsules, SquaredLength
 from karui.sw.nn.decomposed import DecomposedConv2d, DecomposedLinear
 from karui.sw.nn.fixed_point_relu import FixedPointReLU
 from karui.sw.nn.global_average_pool import GlobalAveragePool
+from karui.sw.nn.image_complexity import ImageComplexity
 from karui.sw.nn.logit_scale import LogitScale
 from karui.sw.nn.power_of_two_scale import PowerOfTwoScale
 from karui.sw.nn.quant_activation import QuantActivation
@@ -133,6 +135,11 @@ def _(layer: QuantDynamicRouting, lowering: Lowering, name: str, value: Value | 
 @lower_layer.register
 def _(layer: SquaredLength, lowering: Lowering, name: str, value: Value | Scores) -> Value:
     return lower_squared_length(layer, lowering, name, value)
+
+
+@lower_layer.register
+def _(layer: ImageComplexity, lowering: Lowering, name: str, value: Value | Scores) -> Value:
+    return lower_complexity(layer, lowering, name, value)
 
 
 @lower_layer.register

@@ -5,7 +5,8 @@ from __future__ import annotations
 SUPPORTED = (
     "BinaryLinear, BinaryConv2d, InputBinarize, BinaryActivation, FixedPointReLU, LogitScale, QuantConv2d, "
     "QuantLinear, QuantFastfood, QuantReLU, QuantIdentity, PowerOfTwoScale, GlobalAveragePool, MapToCapsules, "
-    "QuantSquash, CapsulePrediction, QuantDynamicRouting, SquaredLength, DecomposedConv2d, DecomposedLinear and "
+    "QuantSquash, CapsulePrediction, QuantDynamicRouting, SquaredLength, ImageComplexity, GeneratedLayers, "
+    "DecomposedConv2d, DecomposedLinear and "
     "SumPool2d of karui.sw.nn; BatchNorm1d, BatchNorm2d, ReLU, Hardtanh, MaxPool2d, "
     "MaxUnpool2d, AvgPool2d, ChannelShuffle, Flatten, Dropout, Dropout2d, Identity and Sequential of torch.nn; a + b, "
     "torch.relu, torch.cat of dim=1"

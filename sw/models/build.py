@@ -12,6 +12,7 @@ from karui.sw.models.inception import InceptionConfig, build_inception
 from karui.sw.models.lenet import LeNet5Config, LeNet300Config, build_lenet_5, build_lenet_300
 from karui.sw.models.mnist_cnn import MnistCnnConfig, build_mnist_cnn
 from karui.sw.models.mobilenet import MobileNetConfig, MobileNetV2Config, build_mobilenet, build_mobilenet_v2
+from karui.sw.models.puppet import PuppetConfig, build_puppet
 from karui.sw.models.resnet import ResNetConfig, build_resnet
 from karui.sw.models.segnet import SegNetConfig, build_segnet
 from karui.sw.models.shufflenet import ShuffleNetConfig, build_shufflenet
@@ -33,6 +34,7 @@ LightConfig = (
     | DeepFriedConfig
     | CapsNetConfig
     | CapsuleVggConfig
+    | PuppetConfig
 )
 # Networks of ordinary layers, to be decomposed.
 FloatConfig = MnistCnnConfig | AlexNetConfig | VggConfig | SegNetConfig
@@ -55,6 +57,7 @@ FAMILIES: dict[str, type[ModelConfig]] = {
     "deep-fried": DeepFriedConfig,
     "capsnet": CapsNetConfig,
     "capsule-vgg": CapsuleVggConfig,
+    "puppet": PuppetConfig,
     "mnist-cnn": MnistCnnConfig,
     "alexnet": AlexNetConfig,
     "vgg": VggConfig,
@@ -95,6 +98,8 @@ def build_model(config: ModelConfig) -> nn.Sequential:
             return build_capsnet(config)
         case CapsuleVggConfig():
             return build_capsule_vgg(config)
+        case PuppetConfig():
+            return build_puppet(config)
         case MnistCnnConfig():
             return build_mnist_cnn(config)
         case AlexNetConfig():

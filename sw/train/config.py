@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from karui.sw.train.augment import AugmentConfig
+from karui.sw.train.kernel_regression import RegressionConfig
 from karui.sw.train.reconstruction import ReconstructionConfig
 
 
@@ -141,6 +142,9 @@ class TrainConfig:
         Words for the weights between two steps; in floating point unless given.
     reconstruction
         Decoder beside a capsule network; none unless given.
+    regression
+        Fit of a continuous generator's kernels to those of the Euler generator, between its float phase and the
+        quantized one; of its own defaults unless given.
     arithmetic
         Number format of the products in convolutions and dense layers, forward and backward; sums and everything
         else stay in ``float32``. ``bfloat16`` holds bipolar weights and activations exactly and takes two thirds of
@@ -162,6 +166,7 @@ class TrainConfig:
     pretrain: PretrainConfig | None = None
     limited_precision: LimitedPrecisionConfig | None = None
     reconstruction: ReconstructionConfig | None = None
+    regression: RegressionConfig | None = None
     arithmetic: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:

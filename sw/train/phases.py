@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from karui.sw.data.dataset import Dataset
 from karui.sw.models.build import LightConfig, build_model, family_of
+from karui.sw.models.puppet import PuppetConfig
 from karui.sw.nn.precision import FLOAT
 from karui.sw.train.batch_norm import reestimate_batch_norm
 from karui.sw.train.capsule_calibration import with_calibrated_ranges
 from karui.sw.train.evaluate import held_out_accuracy
+from karui.sw.train.kernel_regression import RegressionConfig, distilled
 from karui.sw.train.loop import OnEpoch, train
 from karui.sw.train.recipe import TrainingRecipe
 from karui.sw.train.reconstruction import beside_decoder
@@ -25,6 +27,8 @@ from karui.sw.train.seeding import seeded
 @dataclass(frozen=True, kw_only=True)
 class PhasedTraining:
     """A model in evaluation mode, and the accuracies of its phases: ``float`` where there was one, and ``model``.
+
+    A puppet with a continuous generator has the Euler generator in its float phase, and is ``distilled`` from that.
 
     The configuration is that of the model: what the float phase has left to be found is in it.
     """
@@ -70,7 +74,15 @@ def train_phases(
     pretrain = recipe.train.pretrain
     if pretrain is not None:
         float_config = replace(config, precision=FLOAT)
-        float_train = replace(recipe.train, epochs=pretrain.epochs, learning_rate=pretrain.learning_rate, pretrain=None)
+        if isinstance(float_config, PuppetConfig):
+            float_config = float_config.teaching
+        float_train = replace(
+            recipe.train,
+            epochs=pretrain.epochs,
+            learning_rate=pretrain.learning_rate,
+            pretrain=None,
+            regression=None,
+        )
         real = seeded(recipe.train.seed, lambda: build_model(float_config))
         float_trained = beside_decoder(
             real, config.image, config.classes, recipe.train.reconstruction, seed=recipe.train.seed
@@ -81,6 +93,11 @@ def train_phases(
         reestimate_batch_norm(real, images)
         accuracies["float"] = held_out_accuracy(real, dataset)
         config = with_calibrated_ranges(config, real, images)
+        if isinstance(config, PuppetConfig) and config.is_continuous:
+            regression = recipe.train.regression or RegressionConfig()
+            real = distilled(replace(config, precision=FLOAT), real, images, regression, seed=recipe.train.seed)
+            accuracies["distilled"] = held_out_accuracy(real, dataset)
+            float_state = real.state_dict()
     model = seeded(recipe.train.seed, lambda: build_model(config))
     trained = beside_decoder(model, config.image, config.classes, recipe.train.reconstruction, seed=recipe.train.seed)
     if float_state is not None:

@@ -9,6 +9,7 @@ from karui.sw.configuration import ConfigurationError, from_mapping, nearest
 from karui.sw.models.build import FAMILIES, LightConfig, ModelConfig
 from karui.sw.models.capsnet import CapsNetConfig
 from karui.sw.models.capsule_vgg import CapsuleVggConfig
+from karui.sw.models.puppet import PuppetConfig
 from karui.sw.nn.precision import FLOAT
 from karui.sw.train.config import TrainConfig
 
@@ -35,6 +36,14 @@ class TrainingRecipe:
                 raise ConfigurationError(f'{self.name} [train]: loss = "margin" is for capsules; choose another')
             if self.train.reconstruction is not None:
                 raise ConfigurationError(f"{self.name} [train]: reconstruction is from capsules; remove it")
+        continuous = isinstance(self.model, PuppetConfig) and self.model.is_continuous
+        if continuous and self.train.pretrain is None:
+            raise ConfigurationError(
+                f"{self.name} [train]: continuous generators are fitted to the Euler generator of a "
+                f"float phase; add pretrain"
+            )
+        if self.train.regression is not None and not continuous:
+            raise ConfigurationError(f"{self.name} [train]: regression is for continuous generators; remove it")
         if isinstance(self.model, LightConfig):
             if self.train.distillation is not None:
                 raise ConfigurationError(f"{self.name} [train]: distillation is for the binary families; remove it")

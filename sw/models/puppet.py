@@ -1,0 +1,181 @@
+"""Puppet-CNN (Xing and Wang 2024): a network whose kernels are generated, as deep as the image is complex."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor, nn
+
+from karui.sw.ir.complexity_arithmetic import depth_steps
+from karui.sw.models.blocks import ACTIVATION_LIMIT, Blocks, Residual, check_network
+from karui.sw.models.lenet import named
+from karui.sw.nn.continuous_puppeteer import ContinuousPuppeteer, Polynomials, Sines
+from karui.sw.nn.generated_layers import GeneratedLayers
+from karui.sw.nn.image_complexity import ImageComplexity
+from karui.sw.nn.precision import FLOAT, Precision
+from karui.sw.nn.puppeteer import COMPLEXITY_FRACTION, EulerPuppeteer, Levels, Puppeteer
+
+STEM_KERNEL = 3
+BASES = {"sines": Sines, "polynomials": Polynomials}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PuppetConfig:
+    """A stored convolution, generated ones as many as the image needs, a global average pool and a linear classifier.
+
+    Parameters
+    ----------
+    image
+        Channels, height and width of the images.
+    classes
+        Number of classes.
+    channels
+        Of all maps.
+    stem_stride
+        Step of the first convolution.
+    first_depth, last_depth
+        Least and largest number of generated layers; images that ask for fewer or more get these.
+    generator
+        ``euler``: steps of a differential equation. ``sines``, ``polynomials``: all layers at once, from functions of
+        the place in the depth; trained as the network of ``euler`` first, to which they are then fitted. ``stored``:
+        none, the same network with kernels of its own and one depth.
+    puppet
+        ``plain``, or ``residual``: each generated layer adds its input.
+    level_bits
+        Kernels change with the complexity in steps of ``2**-level_bits``.
+    pattern_rank
+        Outer products in the Euler generator's initial state.
+    rank, terms
+        Outer products of the other generators, and functions of the depth.
+    precision
+        Widths of weights and activations; a quantized generator's constants have 8 bits.
+    """
+
+    image: tuple[int, int, int] = (1, 28, 28)
+    classes: int = 10
+    channels: int = 32
+    stem_stride: int = 2
+    first_depth: int = 4
+    last_depth: int = 6
+    generator: Literal["euler", "sines", "polynomials", "stored"] = "euler"
+    puppet: Literal["plain", "residual"] = "plain"
+    level_bits: int = 4
+    pattern_rank: int = 4
+    rank: int = 16
+    terms: int = 6
+    precision: Precision = FLOAT
+
+    def __post_init__(self) -> None:
+        check_network(self.image, self.classes)
+        for name in ("channels", "stem_stride", "first_depth", "rank", "terms"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.last_depth < self.first_depth:
+            raise ValueError(f"last_depth must be at least first_depth = {self.first_depth}, not {self.last_depth}")
+        if self.pattern_rank < 0:
+            raise ValueError(f"pattern_rank must be 0 or more, not {self.pattern_rank}")
+        if not 0 <= self.level_bits <= COMPLEXITY_FRACTION:
+            raise ValueError(f"level_bits must be 0 to {COMPLEXITY_FRACTION}, not {self.level_bits}")
+        if self.generator not in ("euler", "stored", *BASES):
+            raise ValueError(f"generator must be one of euler, {', '.join(BASES)}, stored, not {self.generator!r}")
+        if self.puppet not in ("plain", "residual"):
+            raise ValueError(f"puppet must be plain or residual, not {self.puppet!r}")
+        if self.generator == "stored" and self.first_depth != self.last_depth:
+            raise ValueError(
+                f"stored kernels are of one depth: first_depth = {self.first_depth} and last_depth = "
+                f"{self.last_depth} must be equal"
+            )
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether kernels come from functions of the place in the depth."""
+        return self.generator in BASES
+
+    @property
+    def teaching(self) -> PuppetConfig:
+        """What is trained first: with a continuous generator the network that it is fitted to, else the same."""
+        generator = "euler" if self.is_continuous else self.generator
+        return replace(self, generator=generator, rank=PuppetConfig.rank, terms=PuppetConfig.terms)
+
+    @property
+    def levels(self) -> Levels:
+        """The complexities that kernels are generated for: from that of the least depth to that of the largest."""
+        per_unit = 1 << self.level_bits
+        return Levels(
+            first=self.first_depth * per_unit,
+            count=(self.last_depth + 1 - self.first_depth) * per_unit,
+            shift=COMPLEXITY_FRACTION - self.level_bits,
+        )
+
+
+class PuppetLayers(nn.Module):
+    """What the image becomes at the end of the generated layers.
+
+    Parameters
+    ----------
+    image
+        Channels, height and width.
+    stem
+        Stored layers in front.
+    layers
+        The generated ones.
+    """
+
+    def __init__(self, image: tuple[int, int, int], stem: nn.Sequential, layers: GeneratedLayers) -> None:
+        super().__init__()
+        self.stem = stem
+        self.complexity = ImageComplexity(image)
+        self.layers = layers
+
+    def forward(self, images: Tensor) -> Tensor:
+        generated: Tensor = self.layers(self.stem(images), self.complexity(images))
+        return generated
+
+
+def build_puppet(config: PuppetConfig) -> nn.Sequential:
+    """Build ``puppet``, the stem and the layers behind it, and the classifier."""
+    blocks = Blocks(precision=config.precision)
+    stem = blocks.conv_relu(config.image[0], config.channels, STEM_KERNEL, stride=config.stem_stride, edge=True)
+    if config.generator == "stored":
+        puppet: nn.Module = nn.Sequential(*stem, *_stored_layers(config, blocks))
+    else:
+        layers = GeneratedLayers(
+            build_puppeteer(config),
+            config.channels,
+            first_depth=config.first_depth,
+            depth_steps=depth_steps(config.first_depth, config.last_depth),
+            residual=config.puppet == "residual",
+            bits=config.precision.activation_bits,
+            limit=ACTIVATION_LIMIT,
+        )
+        puppet = PuppetLayers(config.image, nn.Sequential(*stem), layers)
+    pool, relu, linear = blocks.classifier(config.channels, config.classes)
+    return named({"puppet": puppet, "pool": pool, "requantize": relu, "classifier": linear})
+
+
+def build_puppeteer(config: PuppetConfig) -> Puppeteer:
+    """Build the generator of a configuration that has one."""
+    bits = config.precision.weight_bits
+    if config.is_continuous:
+        basis = BASES[config.generator](config.terms)
+        return ContinuousPuppeteer(config.channels, config.levels, basis, rank=config.rank, bits=bits)
+    return EulerPuppeteer(config.channels, config.levels, rank=config.pattern_rank, bits=bits)
+
+
+def fixed_twin(config: PuppetConfig, depth: int) -> PuppetConfig:
+    """The network of stored kernels that a puppet is compared with, of one depth."""
+    return replace(config, generator="stored", first_depth=depth, last_depth=depth)
+
+
+def _stored_layers(config: PuppetConfig, blocks: Blocks) -> list[nn.Module]:
+    if config.puppet == "plain":
+        return [
+            layer
+            for _ in range(config.last_depth)
+            for layer in blocks.conv_relu(config.channels, config.channels, STEM_KERNEL)
+        ]
+    return [
+        Residual([*blocks.conv(config.channels, config.channels, STEM_KERNEL), blocks.addend()], blocks.relu())
+        for _ in range(config.last_depth)
+    ]

@@ -1,0 +1,157 @@
+"""Generators that compute the kernels of all layers at once, each from its place in the depth alone."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from karui.sw.ir.puppet_ops import FACTOR, KERNEL_AREA, KERNEL_SIDE
+from karui.sw.nn.factor import Factor, rounded_or_limited
+from karui.sw.nn.puppeteer import KERNEL_LIMIT, PATTERN_DEVIATION, Levels, Puppeteer, kernel_words
+from karui.sw.nn.rounded_words import replaced
+from karui.sw.nn.weight_quantizer import power_of_two
+from karui.sw.numerics import signed
+
+# Sampled functions of the depth are below 1, coefficients of a layer and their products with a column below 8.
+BASIS_WORDS = signed(12, 11)
+FACTOR_WORDS = signed(FACTOR.bits, FACTOR.bits - 4)
+# Highest angular frequency over the depth that sines start from.
+HIGHEST_FREQUENCY = 2 * math.pi
+
+
+class Basis(nn.Module):
+    """Functions of the place s = l / D in the depth, of values within -1 to 1.
+
+    Parameters
+    ----------
+    terms
+        How many functions.
+    """
+
+    def __init__(self, terms: int) -> None:
+        super().__init__()
+        self.terms = terms
+
+    def forward(self, places: Tensor) -> Tensor:
+        """Sample at places (n) of 0 to 1: (n, terms)."""
+        raise NotImplementedError
+
+
+class Polynomials(Basis):
+    """Chebyshev polynomials of degrees 0 to terms - 1: nothing is learned but their coefficients."""
+
+    def forward(self, places: Tensor) -> Tensor:
+        angle = (2 * places - 1).clamp(-1, 1).acos()
+        return (angle[:, None] * torch.arange(self.terms, dtype=places.dtype)).cos()
+
+
+class Sines(Basis):
+    """Sines of learned frequency and phase, and a constant, as CKConv's (Romero et al. 2021) generate kernels."""
+
+    def __init__(self, terms: int) -> None:
+        super().__init__(terms)
+        self.frequency = nn.Parameter(torch.linspace(0, HIGHEST_FREQUENCY, terms))
+        self.phase = nn.Parameter(torch.cat([torch.full((1,), math.pi / 2), torch.linspace(0, math.pi, terms)[:-1]]))
+
+    def forward(self, places: Tensor) -> Tensor:
+        return (places[:, None] * self.frequency.to(places.dtype) + self.phase.to(places.dtype)).sin()
+
+
+class ContinuousPuppeteer(Puppeteer):
+    """Kernels ``sum over r of a[r](l / D, H) u[r] v[r] t[r]``, whose coefficients a are functions of the depth.
+
+    ``a[r](s, H) = sum over p of phi[p](s) (c0[p, r] + c1[p, r] h)``, h the level's distance from the middle one. With
+    `bits` all words are those of `karui.sw.ir.LowRankGenerator`, their gradients straight through.
+
+    Parameters
+    ----------
+    channels
+        Of the maps that the kernels convolve.
+    levels
+        Complexities that kernels are generated for.
+    basis
+        The functions phi.
+    rank
+        Outer products.
+    bits
+        Width of the constants; real ones without.
+    kernel_limit
+        End of the kernels' range, a power of two.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        levels: Levels,
+        basis: Basis,
+        *,
+        rank: int = 16,
+        bits: int | None = None,
+        kernel_limit: float = KERNEL_LIMIT,
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.levels = levels
+        self.rank = rank
+        self.bits = bits
+        self.basis = basis
+        self.kernel_words = kernel_words(kernel_limit)
+        self.u, self.v, self.t = (Factor((size, rank), bits=bits) for size in (channels, channels, KERNEL_AREA))
+        # c0 and c1, which have one scale.
+        self.coefficients = Factor((2, basis.terms, rank), bits=bits)
+        for factor in (self.u, self.v, self.t):
+            nn.init.normal_(factor.weight)
+        nn.init.normal_(self.coefficients.weight, std=PATTERN_DEVIATION * (rank * basis.terms) ** -0.5)
+
+    @property
+    def centre(self) -> int:
+        """The middle level, of which h is 0."""
+        return self.levels.count // 2
+
+    @property
+    def offset_shift(self) -> int:
+        """h counts levels over ``2**offset_shift``, and stays within -1 to 1."""
+        return max(self.centre - 1, 0).bit_length()
+
+    @property
+    def is_quantized(self) -> bool:
+        return self.bits is not None
+
+    def kernels(self, depths: Tensor, levels: Tensor) -> list[Tensor]:
+        kind = self.arithmetic()
+        present = [int((depths >= layer).sum()) for layer in range(1, int(depths[0]) + 1)]
+        members = torch.cat([torch.arange(count) for count in present])
+        layers = torch.repeat_interleave(torch.arange(1, len(present) + 1), torch.tensor(present))
+        basis = self.sampled(depths[members], layers, kind)
+        factors = self._factors(basis, levels[members], kind)
+        v, t = (factor.forward_weight().to(kind) for factor in (self.v, self.t))
+        columns = (v[:, None] * t).view(-1, self.rank)
+        kernels = rounded_or_limited(factors @ columns.T, self.kernel_words, exact=self.is_quantized)
+        return list(torch.split(kernels.view(-1, self.channels, self.channels, KERNEL_SIDE, KERNEL_SIDE), present))
+
+    def sampled(self, depths: Tensor, layers: Tensor, kind: torch.dtype) -> Tensor:
+        """The functions at each layer of frames of each depth, (n, terms); both given one an entry."""
+        # Of a layer in a depth there is one word, whatever type the network computes in.
+        basis = self.basis((layers / depths).to(torch.float64))
+        return rounded_or_limited(basis, BASIS_WORDS, exact=self.is_quantized).to(kind)
+
+    def _factors(self, basis: Tensor, levels: Tensor, kind: torch.dtype) -> Tensor:
+        """Columns times coefficients, (n, outputs, rank)."""
+        exact = self.is_quantized
+        constant, slope = self.coefficients.forward_weight().to(kind)
+        offsets = ((levels - self.centre).to(kind) * 2.0**-self.offset_shift)[:, None, None] * slope
+        if exact:
+            offsets = self._on_grid(offsets)
+        a = rounded_or_limited(torch.einsum("np,npr->nr", basis, constant + offsets), FACTOR_WORDS, exact=exact)
+        return rounded_or_limited(self.u.forward_weight().to(kind) * a[:, None], FACTOR_WORDS, exact=exact)
+
+    def _on_grid(self, offsets: Tensor) -> Tensor:
+        """Rounded to the steps of the coefficients, half up."""
+        fraction = self.coefficients.weight_fraction()
+        scale, step = (power_of_two(exponent).to(offsets.dtype) for exponent in (fraction, -fraction))
+        return replaced(offsets, (offsets.detach() * scale + 0.5).floor() * step)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, {type(self.basis).__name__}, rank={self.rank}, bits={self.bits}"

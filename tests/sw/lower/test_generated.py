@@ -1,0 +1,120 @@
+"""Puppet networks in the graph: golden model equal to network, word for word, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from karui.sw.golden import trace
+from karui.sw.ir import GraphError
+from karui.sw.ir.puppet_ops import EulerGenerator, GeneratedLayers, LowRankGenerator
+from karui.sw.lower.agreement import compare_with_golden, to_graph_layout
+from karui.sw.lower.from_torch import lower
+from karui.sw.lower.unsupported import UnsupportedLayer
+from karui.sw.models.build import build_model
+from karui.sw.models.puppet import PuppetConfig
+from karui.sw.nn.generated_layers import GeneratedLayers as Layers
+from karui.sw.nn.precision import FLOAT, Precision
+from karui.sw.nn.puppeteer import EulerPuppeteer
+
+SMALL = PuppetConfig(
+    image=(1, 12, 12),
+    classes=5,
+    channels=8,
+    first_depth=2,
+    last_depth=4,
+    pattern_rank=5,
+    rank=6,
+    terms=4,
+    precision=Precision(weight_bits=8, activation_bits=8),
+)
+
+
+def network(config: PuppetConfig) -> nn.Sequential:
+    """A network whose batch norms have seen images."""
+    torch.manual_seed(2)
+    model = build_model(config)
+    with torch.no_grad():
+        for norm in model.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.weight.uniform_(0.5, 1.5)
+                norm.bias.normal_(std=0.3)
+                norm.momentum = None
+    model.train()
+    with torch.no_grad():
+        model(torch.from_numpy(images(config, 100)).float())
+    return model.eval()
+
+
+def images(config: PuppetConfig, count: int) -> np.ndarray:
+    """Images of few and of many greys, so of several depths."""
+    random = np.random.default_rng(4)
+    greys = 2 ** random.integers(1, 9, count)
+    noise = random.random((count, *config.image))
+    return (noise * greys[:, None, None, None]).astype(np.uint8) * (255 // greys)[:, None, None, None].astype(np.uint8)
+
+
+@pytest.mark.parametrize("puppet", ["plain", "residual"])
+@pytest.mark.parametrize("generator", ["euler", "sines", "polynomials"])
+def test_graph_computes_what_the_network_computes(generator: str, puppet: str) -> None:
+    config = replace(SMALL, generator=generator, puppet=puppet)
+    model, frames = network(config), images(config, 150)
+    lowered = lower(model, config.image)
+    assert compare_with_golden(model, lowered, frames).mismatches == 0
+    scores = trace(lowered.graph, to_graph_layout(frames))[lowered.scores]
+    assert len(np.unique(scores, axis=0)) > 100
+    (op,) = (node.op for node in lowered.graph.nodes if isinstance(node.op, GeneratedLayers))
+    assert isinstance(op.generator, EulerGenerator if generator == "euler" else LowRankGenerator)
+    assert op.residual == (puppet == "residual")
+
+
+def test_maps_and_complexities_are_the_graphs_and_of_several_depths() -> None:
+    model, frames = network(SMALL), images(SMALL, 80)
+    lowered = lower(model, SMALL.image)
+    edges = trace(lowered.graph, to_graph_layout(frames))
+    puppet = model.get_submodule("puppet")
+    pixels = torch.from_numpy(frames).float()
+    with torch.no_grad():
+        words = puppet.complexity(pixels)
+        maps = puppet(pixels)
+    assert np.array_equal(edges["puppet.complexity"][:, 0], words.numpy())
+    assert np.array_equal(edges["puppet.layers"], (maps * 64).permute(0, 2, 3, 1).numpy())
+    assert set(puppet.layers.depths(words).tolist()) == {2, 3, 4}
+    assert 0.1 < (edges["puppet.layers"] > 0).mean() < 0.9
+
+
+def test_a_network_of_one_depth() -> None:
+    config = replace(SMALL, first_depth=3, last_depth=3)
+    model = network(config)
+    assert compare_with_golden(model, lower(model, config.image), images(config, 30)).mismatches == 0
+
+
+def test_stored_kernels_are_ordinary_layers() -> None:
+    config = replace(SMALL, generator="stored", first_depth=3, last_depth=3)
+    for puppet in ("plain", "residual"):
+        model = network(replace(config, puppet=puppet))
+        lowered = lower(model, config.image)
+        assert compare_with_golden(model, lowered, images(config, 30)).mismatches == 0
+        assert not any(isinstance(node.op, GeneratedLayers) for node in lowered.graph.nodes)
+
+
+def test_networks_that_have_no_graph_are_refused() -> None:
+    with pytest.raises(UnsupportedLayer, match="QuantConv2d without weight_bits"):
+        lower(network(replace(SMALL, precision=FLOAT)), SMALL.image)
+    with pytest.raises(UnsupportedLayer, match="EulerPuppeteer without a pattern"):
+        lower(network(replace(SMALL, pattern_rank=0)), SMALL.image)
+
+
+def test_constants_too_coarse_for_their_products_are_refused() -> None:
+    model = network(SMALL)
+    layers = model.get_submodule("puppet.layers")
+    assert isinstance(layers, Layers)
+    assert isinstance(layers.puppeteer, EulerPuppeteer)
+    with torch.no_grad():
+        layers.puppeteer.pointwise.weight.fill_(1024.0)
+    with pytest.raises(GraphError, match="pointwise_shift would be -10"):
+        lower(model, SMALL.image)

@@ -1,0 +1,82 @@
+"""Training of puppets: float phase, distillation of continuous generators, quantized phase, checkpoint."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from karui.sw.configuration import ConfigurationError
+from karui.sw.models.puppet import PuppetConfig, build_puppet
+from karui.sw.nn.precision import Precision
+from karui.sw.train.checkpoint import load_checkpoint
+from karui.sw.train.config import PretrainConfig, TrainConfig
+from karui.sw.train.kernel_regression import RegressionConfig, distilled, generated, images_by_kernels, relative_error
+from karui.sw.train.recipe import DataConfig, TrainingRecipe
+from karui.sw.train.run import save_trained, train_recipe
+
+MODEL = PuppetConfig(
+    image=(1, 8, 8),
+    channels=8,
+    stem_stride=1,
+    first_depth=3,
+    last_depth=5,
+    level_bits=2,
+    pattern_rank=8,
+    rank=12,
+    terms=5,
+    precision=Precision(weight_bits=8, activation_bits=8),
+)
+TRAIN = TrainConfig(epochs=1, batch_size=50, learning_rate=0.005, pretrain=PretrainConfig(epochs=4, learning_rate=0.03))
+RECIPE = TrainingRecipe(name="tiny", data=DataConfig(name="digits"), model=MODEL, train=TRAIN)
+CONTINUOUS = replace(
+    RECIPE,
+    model=replace(MODEL, generator="sines"),
+    train=replace(TRAIN, regression=RegressionConfig(steps=200, learning_rate=0.03)),
+)
+
+
+def test_a_puppet_learns_and_comes_back_from_its_checkpoint(tmp_path: Path) -> None:
+    trained = train_recipe(RECIPE)
+    assert trained.accuracies["model"] > 0.4
+    save_trained(tmp_path / "tiny.npz", trained)
+    loaded = load_checkpoint(tmp_path / "tiny.npz")
+    assert loaded.config == MODEL
+    images = torch.randint(0, 17, (20, 1, 8, 8)).float()
+    assert torch.equal(loaded.model(images), trained.model(images))
+
+
+def test_a_continuous_generator_shares_the_float_phase_and_learns(tmp_path: Path) -> None:
+    train_recipe(RECIPE, state_dir=tmp_path)
+    (float_phase,) = tmp_path.glob("float-*.pt")
+    written = float_phase.stat().st_mtime_ns
+    trained = train_recipe(CONTINUOUS, state_dir=tmp_path)
+    assert [path.stat().st_mtime_ns for path in tmp_path.glob("float-*.pt")] == [written]
+    assert list(trained.accuracies) == ["float", "distilled", "model"]
+    assert trained.accuracies["model"] > 0.4
+
+
+@pytest.mark.parametrize("generator", ["sines", "polynomials"])
+def test_kernels_are_fitted_and_the_rest_is_copied(generator: str) -> None:
+    torch.manual_seed(0)
+    taught = build_puppet(replace(MODEL.teaching, precision=Precision(weight_bits=None, activation_bits=None)))
+    config = replace(MODEL, generator=generator, precision=Precision(weight_bits=None, activation_bits=None))
+    images = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8) // 60 * 60
+    errors = []
+    for steps in (1, 300):
+        model = distilled(config, taught, images, RegressionConfig(steps=steps, learning_rate=0.03), seed=1)
+        groups = images_by_kernels(taught, images)
+        with torch.no_grad():
+            wanted = generated(taught).puppeteer.kernels(groups.depths, groups.levels)
+            errors.append(float(relative_error(generated(model).puppeteer, wanted, groups)))
+    assert errors[1] < 0.5 < errors[0]
+    for name, values in taught.state_dict().items():
+        if ".puppeteer." not in name:
+            assert torch.equal(model.state_dict()[name], values), name
+
+
+def test_recipes_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="fitted to the Euler generator of a float phase; add pretrain"):
+        replace(CONTINUOUS, train=replace(TRAIN, pretrain=None))
+    with pytest.raises(ConfigurationError, match="regression is for continuous generators"):
+        replace(RECIPE, train=CONTINUOUS.train)
