@@ -40,6 +40,8 @@ def lower_generated_layers(
     what = "layer GeneratedLayers"
     if layer.activation.bits is None:
         raise UnsupportedLayer(f"{what} without bits, whose outputs are real,", name)
+    if layer.widths:
+        raise UnsupportedLayer(f"{what} of several widths", name)
     value, of_frame = fixed(lowering, what, name, feature_map), fixed(lowering, what, name, complexity)
     if len(value.shape) != 3 or value.shape[0] != layer.channels:
         raise GraphError(f"{name}: {layer} does not fit a tensor of shape {value.shape}")

@@ -8,15 +8,18 @@ from typing import Literal
 from torch import Tensor, nn
 
 from karui.sw.ir.complexity_arithmetic import depth_steps
+from karui.sw.ir.complexity_op import COMPLEXITY_FRACTION
 from karui.sw.models.blocks import ACTIVATION_LIMIT, Blocks, Residual, check_network
 from karui.sw.models.lenet import named
 from karui.sw.nn.continuous_puppeteer import ContinuousPuppeteer, Polynomials, Sines
-from karui.sw.nn.generated_layers import GeneratedLayers
+from karui.sw.nn.generated_layers import GeneratedLayers, GeneratedStem
 from karui.sw.nn.image_complexity import ImageComplexity
 from karui.sw.nn.precision import FLOAT, Precision
-from karui.sw.nn.puppeteer import COMPLEXITY_FRACTION, EulerPuppeteer, Levels, Puppeteer
+from karui.sw.nn.puppeteer import EulerPuppeteer, Levels, Puppeteer
 
 STEM_KERNEL = 3
+# Layers of a VGG-like puppet with fewer channels.
+VGG_NARROW = 2
 BASES = {"sines": Sines, "polynomials": Polynomials}
 
 
@@ -41,7 +44,12 @@ class PuppetConfig:
         the place in the depth; trained as the network of ``euler`` first, to which they are then fitted. ``stored``:
         none, the same network with kernels of its own and one depth.
     puppet
-        ``plain``, or ``residual``: each generated layer adds its input.
+        ``plain``; ``residual``: each generated layer adds its input; ``vgg``: the first two generated layers have a
+        quarter and half of the channels, with a max pool behind each, and kernels that are pooled views of the others;
+        there is no graph of that.
+    stem
+        ``stored``, or ``generated``: the first convolution's kernels are a pooled view of the Euler generator's initial
+        state, in floating point.
     level_bits
         Kernels change with the complexity in steps of ``2**-level_bits``.
     pattern_rank
@@ -59,7 +67,8 @@ class PuppetConfig:
     first_depth: int = 4
     last_depth: int = 6
     generator: Literal["euler", "sines", "polynomials", "stored"] = "euler"
-    puppet: Literal["plain", "residual"] = "plain"
+    puppet: Literal["plain", "residual", "vgg"] = "plain"
+    stem: Literal["stored", "generated"] = "stored"
     level_bits: int = 4
     pattern_rank: int = 4
     rank: int = 16
@@ -79,8 +88,17 @@ class PuppetConfig:
             raise ValueError(f"level_bits must be 0 to {COMPLEXITY_FRACTION}, not {self.level_bits}")
         if self.generator not in ("euler", "stored", *BASES):
             raise ValueError(f"generator must be one of euler, {', '.join(BASES)}, stored, not {self.generator!r}")
-        if self.puppet not in ("plain", "residual"):
-            raise ValueError(f"puppet must be plain or residual, not {self.puppet!r}")
+        if self.puppet not in ("plain", "residual", "vgg"):
+            raise ValueError(f"puppet must be plain, residual or vgg, not {self.puppet!r}")
+        if self.puppet == "vgg" and (self.channels % 4 or self.first_depth <= VGG_NARROW):
+            raise ValueError(
+                f"a vgg puppet has channels that 4 divides and a first_depth of more than {VGG_NARROW}, not channels = "
+                f"{self.channels} and first_depth = {self.first_depth}"
+            )
+        if self.stem not in ("stored", "generated"):
+            raise ValueError(f"stem must be stored or generated, not {self.stem!r}")
+        if self.stem == "generated" and (self.generator != "euler" or self.precision != FLOAT):
+            raise ValueError("a generated stem is of the generator euler in floating point; take a stored one")
         if self.generator == "stored" and self.first_depth != self.last_depth:
             raise ValueError(
                 f"stored kernels are of one depth: first_depth = {self.first_depth} and last_depth = "
@@ -97,6 +115,16 @@ class PuppetConfig:
         """What is trained first: with a continuous generator the network that it is fitted to, else the same."""
         generator = "euler" if self.is_continuous else self.generator
         return replace(self, generator=generator, rank=PuppetConfig.rank, terms=PuppetConfig.terms)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the first generated layers, if other than of the others."""
+        return (self.channels // 4, self.channels // 2) if self.puppet == "vgg" else ()
+
+    @property
+    def stem_channels(self) -> int:
+        """Channels behind the stem."""
+        return (*self.widths, self.channels)[0]
 
     @property
     def levels(self) -> Levels:
@@ -117,39 +145,52 @@ class PuppetLayers(nn.Module):
     image
         Channels, height and width.
     stem
-        Stored layers in front.
+        Stored layers in front, or a generated one.
     layers
         The generated ones.
     """
 
-    def __init__(self, image: tuple[int, int, int], stem: nn.Sequential, layers: GeneratedLayers) -> None:
+    def __init__(
+        self, image: tuple[int, int, int], stem: nn.Sequential | GeneratedStem, layers: GeneratedLayers
+    ) -> None:
         super().__init__()
         self.stem = stem
         self.complexity = ImageComplexity(image)
         self.layers = layers
 
     def forward(self, images: Tensor) -> Tensor:
-        generated: Tensor = self.layers(self.stem(images), self.complexity(images))
+        words = self.complexity(images)
+        feature_map = self.stem(images, words) if isinstance(self.stem, GeneratedStem) else self.stem(images)
+        generated: Tensor = self.layers(feature_map, words)
         return generated
 
 
 def build_puppet(config: PuppetConfig) -> nn.Sequential:
     """Build ``puppet``, the stem and the layers behind it, and the classifier."""
     blocks = Blocks(precision=config.precision)
-    stem = blocks.conv_relu(config.image[0], config.channels, STEM_KERNEL, stride=config.stem_stride, edge=True)
+    stem = nn.Sequential(
+        *blocks.conv_relu(config.image[0], config.stem_channels, STEM_KERNEL, stride=config.stem_stride, edge=True)
+    )
     if config.generator == "stored":
         puppet: nn.Module = nn.Sequential(*stem, *_stored_layers(config, blocks))
     else:
+        puppeteer = build_puppeteer(config)
         layers = GeneratedLayers(
-            build_puppeteer(config),
+            puppeteer,
             config.channels,
             first_depth=config.first_depth,
             depth_steps=depth_steps(config.first_depth, config.last_depth),
             residual=config.puppet == "residual",
+            widths=config.widths,
             bits=config.precision.activation_bits,
             limit=ACTIVATION_LIMIT,
         )
-        puppet = PuppetLayers(config.image, nn.Sequential(*stem), layers)
+        if config.stem == "generated":
+            assert isinstance(puppeteer, EulerPuppeteer)
+            first = GeneratedStem(puppeteer, config.image[0], config.stem_channels, stride=config.stem_stride)
+            puppet = PuppetLayers(config.image, first, layers)
+        else:
+            puppet = PuppetLayers(config.image, stem, layers)
     pool, relu, linear = blocks.classifier(config.channels, config.classes)
     return named({"puppet": puppet, "pool": pool, "requantize": relu, "classifier": linear})
 
@@ -165,17 +206,21 @@ def build_puppeteer(config: PuppetConfig) -> Puppeteer:
 
 def fixed_twin(config: PuppetConfig, depth: int) -> PuppetConfig:
     """The network of stored kernels that a puppet is compared with, of one depth."""
-    return replace(config, generator="stored", first_depth=depth, last_depth=depth)
+    return replace(config.teaching, generator="stored", stem="stored", first_depth=depth, last_depth=depth)
 
 
 def _stored_layers(config: PuppetConfig, blocks: Blocks) -> list[nn.Module]:
-    if config.puppet == "plain":
+    if config.puppet == "residual":
         return [
-            layer
+            Residual([*blocks.conv(config.channels, config.channels, STEM_KERNEL), blocks.addend()], blocks.relu())
             for _ in range(config.last_depth)
-            for layer in blocks.conv_relu(config.channels, config.channels, STEM_KERNEL)
         ]
-    return [
-        Residual([*blocks.conv(config.channels, config.channels, STEM_KERNEL), blocks.addend()], blocks.relu())
-        for _ in range(config.last_depth)
-    ]
+    layers: list[nn.Module] = []
+    channels = config.stem_channels
+    for layer in range(config.last_depth):
+        narrow = layer < len(config.widths)
+        width = config.widths[layer] if narrow else config.channels
+        layers += blocks.conv_relu(channels, width, STEM_KERNEL)
+        layers += [nn.MaxPool2d(2)] if narrow else []
+        channels = width
+    return layers

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from karui.sw.ir.puppet_ops import KERNEL_AREA
-from karui.sw.nn.puppeteer import Puppeteer
+from karui.sw.nn.puppeteer import EulerPuppeteer, Puppeteer
 from karui.sw.nn.quant_activation import QuantReLU
 from karui.sw.numerics import unsigned
 
@@ -39,6 +39,10 @@ class GeneratedLayers(nn.Module):
         Words of complexity from which on an image has one layer more.
     residual
         Whether layers add their input.
+    widths
+        Output channels of the first layers, if other than `channels`, with a 2x2 max pool behind each: kernels of fewer
+        channels are average-pooled views of the generated ones. Fewer layers than the least depth; these networks have
+        no graph.
     bits, limit
         Of the activations and of the input, see `QuantReLU`.
 
@@ -56,24 +60,35 @@ class GeneratedLayers(nn.Module):
         first_depth: int,
         depth_steps: Sequence[int],
         residual: bool = False,
+        widths: Sequence[int] = (),
         bits: int | None = None,
         limit: float = 4.0,
     ) -> None:
         super().__init__()
         if first_depth < 1 or list(depth_steps) != sorted(set(depth_steps)):
             raise ValueError(f"depths start at 1 or more and their steps ascend, not {first_depth} and {depth_steps}")
+        if len(widths) >= first_depth or (widths and residual):
+            raise ValueError(
+                f"widths of their own are for less than the first {first_depth} layers of a network that is not "
+                f"residual, not {list(widths)}"
+            )
         self.puppeteer = puppeteer
         self.channels = channels
         self.first_depth = first_depth
         self.depth_steps = tuple(depth_steps)
         self.residual = residual
+        self.widths = tuple(widths)
         self.activation = QuantReLU(bits=bits, limit=limit)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(self.last_depth))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(self.width(layer)) for layer in range(self.last_depth))
 
     @property
     def last_depth(self) -> int:
         """The largest depth."""
         return self.first_depth + len(self.depth_steps)
+
+    def width(self, layer: int) -> int:
+        """Output channels of a layer, counted from 0."""
+        return self.widths[layer] if layer < len(self.widths) else self.channels
 
     def depths(self, words: Tensor) -> Tensor:
         """The depth of images of so much complexity, in words."""
@@ -85,20 +100,21 @@ class GeneratedLayers(nn.Module):
         values, finished = feature_map[batch.order], []
         for layer, of_groups in enumerate(kernels):
             counts = batch.counts[: len(of_groups)]
-            finished.append(values[sum(counts) :])
+            if sum(counts) < len(values):
+                finished.append(values[sum(counts) :])
             values = self._layer(layer, values[: sum(counts)], of_groups, counts)
         return torch.cat([values, *reversed(finished)])[batch.back]
 
     def _layer(self, layer: int, values: Tensor, kernels: Tensor, counts: list[int]) -> Tensor:
         norm = self.norms[layer]
         assert isinstance(norm, nn.BatchNorm2d)
-        if self.activation.bits is None or norm.training:
-            sums = convolve(values, kernels.to(values.dtype), counts)
+        if self.activation.bits is None or norm.training or self.widths:
+            sums = convolve(values, pooled_view(kernels.to(values.dtype), self.width(layer), values.shape[1]), counts)
             with torch.no_grad():
                 norm.weight.clamp_(min=SMALLEST_GAIN)
             scaled = norm(sums)
             activated: Tensor = self.activation(values + scaled if self.residual else scaled)
-            return activated
+            return functional.max_pool2d(activated, 2) if layer < len(self.widths) else activated
         return self._words(layer, values, kernels, counts)
 
     @torch.no_grad()
@@ -152,6 +168,42 @@ class GeneratedLayers(nn.Module):
         return f"{self.channels}, depths {self.first_depth} to {self.last_depth}, residual={self.residual}"
 
 
+class GeneratedStem(nn.Module):
+    """A network's first convolution with batch norm and ReLU, its kernels views of the Euler generator's first state.
+
+    Parameters
+    ----------
+    puppeteer
+        Whose state it is; another module's, which owns its parameters.
+    in_channels, out_channels, stride
+        Of the convolution.
+    limit
+        See `QuantReLU`; it has real values.
+    """
+
+    def __init__(
+        self, puppeteer: EulerPuppeteer, in_channels: int, out_channels: int, *, stride: int, limit: float = 4.0
+    ) -> None:
+        super().__init__()
+        # Not a submodule: its parameters would have two names.
+        self._puppeteer = (puppeteer,)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.stride = stride
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.activation = QuantReLU(limit=limit)
+
+    def forward(self, images: Tensor, complexity: Tensor) -> Tensor:
+        (puppeteer,) = self._puppeteer
+        levels = puppeteer.levels.of(complexity.flatten())
+        batch = Grouped(torch.zeros_like(levels), levels)
+        state = torch.unflatten(puppeteer.states(batch.depths, batch.levels)[0], 3, (puppeteer.side,) * 2)
+        kernels = pooled_view(state.to(images.dtype), self.out_channels, self.in_channels)
+        sums = convolve(images[batch.order], kernels, batch.counts, stride=self.stride)
+        activated: Tensor = self.activation(self.norm(sums[batch.back]))
+        return activated
+
+
 class Grouped:
     """A batch sorted into groups of images that have their kernels in common, the deepest first.
 
@@ -179,14 +231,25 @@ class Grouped:
         self.back = torch.argsort(self.order)
 
 
-def convolve(values: Tensor, kernels: Tensor, counts: Sequence[int]) -> Tensor:
+def pooled_view(kernels: Tensor, outputs: int, inputs: int) -> Tensor:
+    """Kernels (groups, C, C, side, side) averaged over neighbouring channels: (groups, outputs, inputs, side, side)."""
+    if kernels.shape[1:3] == (outputs, inputs):
+        return kernels
+    of_places = kernels.movedim((3, 4), (1, 2)).flatten(0, 2)
+    pooled = functional.adaptive_avg_pool2d(of_places[:, None], (outputs, inputs))
+    return pooled.view(len(kernels), *kernels.shape[3:], outputs, inputs).movedim((1, 2), (3, 4))
+
+
+def convolve(values: Tensor, kernels: Tensor, counts: Sequence[int], *, stride: int = 1) -> Tensor:
     """Convolve neighbouring images of each group with the group's kernels (groups, outputs, inputs, 3, 3).
 
     A convolution a group is the fastest on CPUs: at groups of four images it takes 1.3 times as long as one
     convolution of all images with the same kernels, products of unfolded maps three times.
     """
     parts = torch.split(values.contiguous(), list(counts))
-    return torch.cat([functional.conv2d(part, kernel, padding=1) for part, kernel in zip(parts, kernels, strict=True)])
+    return torch.cat(
+        [functional.conv2d(part, kernel, stride=stride, padding=1) for part, kernel in zip(parts, kernels, strict=True)]
+    )
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from karui.sw.ir.puppet_ops import KERNEL, KERNEL_AREA, KERNEL_SIDE, STATE
+from karui.sw.ir.complexity_op import COMPLEXITY_FRACTION
+from karui.sw.ir.puppet_ops import KERNEL, KERNEL_SIDE, STATE
 from karui.sw.nn.factor import Factor, rounded_or_limited
 from karui.sw.numerics import NumberFormat, signed
 
-# Binary digits right of the point in a complexity's words, in the state's and in the step size's.
-COMPLEXITY_FRACTION = 12
+# Binary digits right of the point in the state's words and in the step size's.
 STATE_FRACTION = 10
 STEP_FRACTION = 12
 # Standard deviation of the pattern's entries before training. The constant exp(1 - H**-2) differs by 0.1 between H = 4
@@ -123,6 +123,8 @@ class EulerPuppeteer(Puppeteer):
         Largest change of the state in a unit of time, a power of two.
     kernel_limit
         End of the kernels' range, a power of two.
+    side
+        Rows and columns of a kernel.
     saves_memory
         Whether the backward pass computes each step again instead of keeping what it needs.
     """
@@ -139,10 +141,12 @@ class EulerPuppeteer(Puppeteer):
         bits: int | None = None,
         limit: float = SLOPE_LIMIT,
         kernel_limit: float = KERNEL_LIMIT,
+        side: int = KERNEL_SIDE,
         saves_memory: bool = True,
     ) -> None:
         super().__init__()
         self.channels = channels
+        self.side = side
         self.levels = levels
         self.rank = rank
         self.bits = bits
@@ -157,7 +161,7 @@ class EulerPuppeteer(Puppeteer):
         self.register_buffer("base", base, persistent=False)
         self.depthwise = Factor((channels, 1, KERNEL_SIDE, KERNEL_SIDE), bits=bits)
         self.pointwise = Factor((channels, channels), bits=bits)
-        self.pattern = Pattern(channels, rank, bits=bits, offset=-float(base.mean())) if rank else None
+        self.pattern = Pattern(channels, rank, area=side**2, bits=bits, offset=-float(base.mean())) if rank else None
         nn.init.normal_(self.depthwise.weight, std=1 / KERNEL_SIDE)
         nn.init.normal_(self.pointwise.weight, std=SLOPE_GAIN * channels**-0.5)
 
@@ -168,10 +172,10 @@ class EulerPuppeteer(Puppeteer):
     def kernels(self, depths: Tensor, levels: Tensor) -> list[Tensor]:
         states = self.states(depths, levels)
         words = [rounded_or_limited(state, self.kernel_words, exact=self.is_quantized) for state in states[1:]]
-        return [torch.unflatten(of_layer, 3, (KERNEL_SIDE, KERNEL_SIDE)) for of_layer in words]
+        return [torch.unflatten(of_layer, 3, (self.side, self.side)) for of_layer in words]
 
     def states(self, depths: Tensor, levels: Tensor) -> list[Tensor]:
-        """P of layer 0 and of each layer, (groups, outputs, inputs, 9), of the groups at least so deep."""
+        """P of layer 0 and of each layer, (groups, outputs, inputs, places), of the groups at least so deep."""
         kind = self.arithmetic()
         state = self._initial(levels, kind)
         constants = self.depthwise.forward_weight().to(kind), self.pointwise.forward_weight().to(kind)
@@ -190,7 +194,7 @@ class EulerPuppeteer(Puppeteer):
     def _initial(self, levels: Tensor, kind: torch.dtype) -> Tensor:
         base = self.start().to(kind)[levels][:, None, None, None]
         if self.pattern is None:
-            return base.expand(-1, self.channels, self.channels, KERNEL_AREA)
+            return base.expand(-1, self.channels, self.channels, self.side**2)
         return rounded_or_limited(base + self.pattern.terms(kind), STATE_WORDS, exact=self.is_quantized)
 
     def start(self) -> Tensor:
@@ -216,19 +220,21 @@ class Pattern(nn.Module):
     ----------
     channels, rank, bits
         See `EulerPuppeteer`.
+    area
+        Places of a kernel.
     offset
         The constant before training.
     """
 
-    def __init__(self, channels: int, rank: int, *, bits: int | None, offset: float) -> None:
+    def __init__(self, channels: int, rank: int, *, area: int, bits: int | None, offset: float) -> None:
         super().__init__()
         self.offset = nn.Parameter(torch.tensor(offset))
-        self.u, self.v, self.t = (Factor((size, rank), bits=bits) for size in (channels, channels, KERNEL_AREA))
+        self.u, self.v, self.t = (Factor((size, rank), bits=bits) for size in (channels, channels, area))
         for factor in (self.u, self.v, self.t):
             nn.init.normal_(factor.weight, std=(PATTERN_DEVIATION / rank**0.5) ** (1 / 3))
 
     def terms(self, kind: torch.dtype) -> Tensor:
-        """The sum of outer products, (outputs, inputs, 9)."""
+        """The sum of outer products, (outputs, inputs, places)."""
         factors = [factor.forward_weight().to(kind) for factor in (self.u, self.v, self.t)]
         total = torch.einsum("or,ir,kr->oik", *factors)
         return rounded_or_limited(total, STATE_WORDS, exact=self.u.weight_bits is not None)

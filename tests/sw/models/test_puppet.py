@@ -1,0 +1,128 @@
+"""Networks of generated kernels: shapes, what they store, twins, and any network as a puppet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from karui.sw.models.build import build_model
+from karui.sw.models.puppet import PuppetConfig, build_puppet, fixed_twin
+from karui.sw.models.puppet_network import PuppetNetwork
+from karui.sw.models.puppet_size import stored_size
+from karui.sw.nn.generated_layers import pooled_view
+from karui.sw.nn.precision import Precision
+
+CONFIG = PuppetConfig(image=(1, 16, 16), channels=8, first_depth=3, last_depth=5, pattern_rank=4)
+IMAGES = torch.randint(0, 256, (12, 1, 16, 16)).float()
+
+
+@pytest.mark.parametrize("puppet", ["plain", "residual", "vgg"])
+@pytest.mark.parametrize("stem", ["stored", "generated"])
+def test_all_parameters_take_part(puppet: str, stem: str) -> None:
+    model = build_puppet(replace(CONFIG, puppet=puppet, stem=stem, first_depth=5, last_depth=5))
+    model(IMAGES).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+    assert any("stem" in name and parameter.dim() == 4 for name, parameter in model.named_parameters()) == (
+        stem == "stored"
+    )
+
+
+@pytest.mark.parametrize("puppet", ["plain", "residual", "vgg"])
+def test_a_twin_has_the_shapes_of_the_puppet(puppet: str) -> None:
+    config = replace(CONFIG, puppet=puppet, first_depth=4, last_depth=4)
+    twin = build_model(fixed_twin(config, 4))
+    maps = [model.get_submodule("puppet")(IMAGES) for model in (build_model(config), twin)]
+    assert maps[0].shape == maps[1].shape
+    kernels = [parameter for parameter in twin.parameters() if parameter.dim() == 4]
+    assert len(kernels) == 5
+    widths = [2, 2, 4, 8, 8] if puppet == "vgg" else [8] * 5
+    assert [len(kernel) for kernel in kernels] == widths
+
+
+def test_what_is_stored_is_counted_exactly() -> None:
+    config = replace(CONFIG, precision=Precision(weight_bits=8, activation_bits=8))
+    size = stored_size(build_puppet(config), config)
+    parts = {part.name: part for part in size.parts}
+    assert parts["generator"].parameters == 8 * 9 + 8 * 8
+    assert parts["pattern"].parameters == 4 * (8 + 8 + 9) + 1
+    # A factor and an offset a channel of each layer, as the graph holds them: 12 and 32 bits.
+    assert parts["batch norms"].parameters == 5 * 2 * 8
+    assert parts["stem"].parameters == 9 * 8 + 2 * 8
+    assert parts["classifier"].parameters == 8 * 10 + 10
+    assert size.parameters == sum(part.parameters for part in size.parts)
+    assert size.parameters == sum(parameter.numel() for parameter in build_puppet(config).parameters())
+    assert parts["generator"].bytes == 8 * 9 + 8 * 8
+    assert size.bytes == sum(part.bytes for part in size.parts)
+
+
+def test_a_twins_kernels_are_counted_and_are_ten_times_as_many() -> None:
+    config = PuppetConfig(pattern_rank=16, precision=Precision(weight_bits=8, activation_bits=8))
+    twin = fixed_twin(config, 5)
+    own, others = stored_size(build_puppet(config), config), stored_size(build_puppet(twin), twin)
+    assert {part.name: part.parameters for part in others.parts}["kernels"] == 5 * 9 * 32 * 32
+    assert (own.parameters, others.parameters) == (3547, 47082)
+    assert others.parameters >= 10 * own.parameters
+
+
+@torch.no_grad()
+def test_views_are_averages_of_neighbouring_channels() -> None:
+    kernels = torch.randn(2, 8, 8, 3, 3)
+    view = pooled_view(kernels, 4, 2)
+    assert view.shape == (2, 4, 2, 3, 3)
+    torch.testing.assert_close(view[1, 3, 1], kernels[1, 6:8, 4:8].mean((0, 1)))
+    assert pooled_view(kernels, 8, 8) is kernels
+
+
+def test_any_network_is_a_puppet() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(4),
+        nn.Conv2d(6, 12, 3, padding=1, bias=False), nn.ReLU(),
+        nn.Conv2d(12, 10, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+    )  # fmt: skip
+    puppet = PuppetNetwork(network, (1, 16, 16), level_bits=3, pattern_rank=3)
+    assert {name for name, _ in puppet.named_parameters() if name.startswith("network")} == {
+        "network.0.bias", "network.1.weight", "network.1.bias", "network.6.bias",
+    }  # fmt: skip
+    # A grey and a noisy image have kernels of their own: each alone, in evaluation mode, gives what it gives together.
+    images = torch.cat([IMAGES[:4], IMAGES[4:8] // 64 * 64])
+    outputs = puppet(images)
+    assert outputs.shape == (8, 10)
+    outputs.square().sum().backward()
+    for name, parameter in puppet.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+    puppet.eval()
+    with torch.no_grad():
+        assert len(puppet.puppeteer.levels.of(puppet.complexity(images)).unique()) > 1
+        together = puppet(images)
+        for index in range(len(images)):
+            torch.testing.assert_close(puppet(images[index : index + 1])[0], together[index], atol=1e-4, rtol=1e-4)
+
+
+def test_networks_without_kernels_are_refused() -> None:
+    with pytest.raises(ValueError, match="no kernels to generate"):
+        PuppetNetwork(nn.Linear(3, 3), (1, 16, 16))
+    with pytest.raises(ValueError, match="weight has kernels of 1 x 3"):
+        PuppetNetwork(nn.Conv2d(1, 1, (1, 3)), (1, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"generator": "stored"}, "must be equal"),
+        ({"last_depth": 2}, "last_depth must be at least first_depth = 3"),
+        ({"generator": "spline"}, "generator must be one of euler, sines, polynomials, stored"),
+        ({"puppet": "vgg", "first_depth": 2}, "first_depth of more than 2"),
+        ({"stem": "generated", "generator": "sines"}, "generated stem is of the generator euler"),
+        ({"level_bits": 13}, "level_bits must be 0 to 12"),
+    ],
+)
+def test_what_makes_no_network_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(CONFIG, **changes)
