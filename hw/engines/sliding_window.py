@@ -132,12 +132,14 @@ class SlidingWindow(wiring.Component):
         )
         wiring.connect(m, output.o, wiring.flipped(self.o))
         issue = Signal()
+        latency = config.write_latency
+        write_address = self._address(rows.write_slot, rows.write_column)
         m.d.comb += [
             rows.valid.eq(self.i.valid),
             self.i.ready.eq(rows.ready),
-            write.addr.eq(self._address(rows.write_slot, rows.write_column)),
-            write.data.eq(self.i.payload.as_value()),
-            write.en.eq(rows.write),
+            write.addr.eq(delayed(m, write_address, latency, name="write_address")),
+            write.data.eq(delayed(m, self.i.payload.as_value(), latency, name="write_beat")),
+            write.en.eq(delayed(m, rows.write, latency, name="write", control=True)),
             issue.eq(output.credit & rows.row_is_ready),
             output.reserve.eq(issue),
         ]

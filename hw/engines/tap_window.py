@@ -259,15 +259,20 @@ class TapWindow(wiring.Component):
         width = len(self.i.payload.as_value())
         storage = resolve(config.storage, depth=config.row_beats_in, limit=DISTRIBUTED_RAM_WORDS)
         banks: list[Value] = []
+        latency = config.write_latency
+        column = delayed(m, rows.write_column, latency, name="write_column")
+        beat = delayed(m, self.i.payload.as_value(), latency, name="write_beat")
         for slot in range(config.buffer_rows):
             m.submodules[f"row_{slot}"] = row = memory.Memory(
                 shape=Shape(width), depth=config.row_beats_in, init=[], attrs=ram_attributes(storage)
             )
             write, read = row.write_port(), row.read_port()
             m.d.comb += [
-                write.addr.eq(rows.write_column),
-                write.data.eq(self.i.payload.as_value()),
-                write.en.eq(rows.write & (rows.write_slot == slot)),
+                write.addr.eq(column),
+                write.data.eq(beat),
+                write.en.eq(
+                    delayed(m, rows.write & (rows.write_slot == slot), latency, name=f"write_{slot}", control=True)
+                ),
                 read.addr.eq(address),
             ]
             banks.append(delayed(m, read.data, 1, name=f"bank_{slot}"))

@@ -122,6 +122,15 @@ class WindowsConfig(ABC):
         return self.width * self.pixel_beats
 
     @property
+    def write_latency(self) -> int:
+        """Registers between the stream and the line buffer's block RAMs, which lie far from the logic around them.
+
+        A row is complete, and may be read from its first beat on, in the cycle after its last beat: a later write of
+        that beat is in time where the row has another one before it.
+        """
+        return int(self.row_beats_in > 1)
+
+    @property
     @abstractmethod
     def row_steps(self) -> int:
         """Cycles that a row of windows takes once its rows are there."""
