@@ -111,18 +111,31 @@ class Accelerator:
 
     @property
     def interval(self) -> int:
-        """Predicted initiation interval: cycles a frame of the slowest component."""
-        return max(self.axi_input.interval, self.dataflow.interval, self.axi_output.interval)
+        """Predicted initiation interval: cycles a frame of the slowest component, of frames as deep as any."""
+        return self._interval(self.dataflow)
 
     @cached_property
     def latency(self) -> int:
-        """Predicted cycles from a frame's first input beat to its last output beat, the pipeline empty before."""
+        """Predicted cycles from a frame's first input beat to its last output beat, the pipeline empty before.
+
+        Of frames as deep as any.
+        """
         return self.dataflow.crossing() + 1
+
+    @cached_property
+    def by_depth(self) -> dict[int, tuple[int, int]]:
+        """Predicted initiation interval and latency of frames of each depth; none where they do not depend on it."""
+        flows = {depth: self.dataflow.at_depth(depth) for depth in self.dataflow.depths}
+        return {depth: (self._interval(flow), flow.crossing() + 1) for depth, flow in flows.items()}
+
+    def _interval(self, flow: Dataflow) -> int:
+        return max(self.axi_input.interval, flow.interval, self.axi_output.interval)
 
     @property
     def predicted(self) -> Predicted:
-        """Both figures, for the manifest."""
-        return Predicted(initiation_interval=CycleRange.fixed(self.interval), latency=CycleRange.fixed(self.latency))
+        """Both figures, for the manifest; as their mean that of all depths, each as often as any other."""
+        intervals, latencies = zip(*(self.by_depth.values() or [(self.interval, self.latency)]), strict=True)
+        return Predicted(initiation_interval=CycleRange.of(intervals), latency=CycleRange.of(latencies))
 
     @property
     def ports(self) -> tuple[StreamPort, StreamPort]:

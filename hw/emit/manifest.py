@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,11 @@ class CycleRange:
     def fixed(cls, cycles: float) -> CycleRange:
         """A figure that does not depend on the data."""
         return cls(min=cycles, mean=cycles, max=cycles)
+
+    @classmethod
+    def of(cls, cycles: Sequence[float]) -> CycleRange:
+        """The range of some figures, each of which is as frequent."""
+        return cls(min=min(cycles), mean=sum(cycles) / len(cycles), max=max(cycles))
 
     def to_dict(self) -> dict[str, float]:
         """The form of ``report.json``: ``{"min": .., "mean": .., "max": ..}``."""

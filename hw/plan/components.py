@@ -28,13 +28,16 @@ from karui.hw.engines.squared_length import SquaredLength, SquaredLengthConfig
 from karui.hw.engines.squash import Squash, SquashConfig
 from karui.hw.engines.tap_window import TapWindowConfig
 from karui.hw.engines.walsh_hadamard import WalshHadamard, WalshHadamardConfig
+from karui.hw.generated.generated_layers import GeneratedLayers
 from karui.hw.memory.shared_weights import SharedWeightsConfig
 from karui.hw.memory.weight_rom import WeightRomConfig
 from karui.hw.plan.bit_plane_stage import bit_plane_engine
 from karui.hw.plan.capsule_stage import capsule_engine
 from karui.hw.plan.estimate import Fold
+from karui.hw.plan.generated_stage import GeneratedStageConfig
 from karui.hw.plan.sparse_stage import is_sparse, sparse_engine
 from karui.hw.plan.stages import Stage, UnsupportedNode
+from karui.hw.plan.transfers import connect
 from karui.sw import ir
 
 
@@ -58,12 +61,30 @@ class Engine:
         The component's parameters.
     lanes_in, lanes_out : int
         Elements a beat at its two sides.
+    lanes_beside : int, optional
+        Elements a beat at its inputs but the first, if not as many.
     """
 
     name: str
     config: StreamConfig
     lanes_in: int
     lanes_out: int
+    lanes_beside: int | None = None
+
+    def lanes_at(self, port: int) -> int:
+        """Elements a beat at an input."""
+        return self.lanes_in if port == 0 or self.lanes_beside is None else self.lanes_beside
+
+    @property
+    def depths(self) -> range:
+        """Depths of frames, where cycles depend on it; otherwise none."""
+        return self.config.depths if isinstance(self.config, GeneratedStageConfig) else range(0)
+
+    def at_depth(self, depth: int) -> Engine:
+        """The same, its cycles predicted for frames of a depth."""
+        if not isinstance(self.config, GeneratedStageConfig):
+            return self
+        return replace(self, config=replace(self.config, depth=depth))
 
 
 @singledispatch
@@ -191,6 +212,13 @@ def _(op: ir.Squash | ir.SquaredLength | ir.Routing, stage: Stage, fold: Fold) -
     config = capsule_engine(stage, fold.simd, fold.multiplier)
     lanes_out = 1 if isinstance(op, ir.SquaredLength) else fold.simd
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=lanes_out)
+
+
+@engine.register
+def _(op: ir.GeneratedLayers, stage: Stage, fold: Fold) -> Engine:
+    config = GeneratedStageConfig.for_stage(stage, pe=fold.pe, simd=fold.simd, connect=connect)
+    lanes_out = config.layers.lanes_out
+    return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=lanes_out, lanes_beside=1)
 
 
 @engine.register
@@ -370,6 +398,11 @@ def _(config: SquaredLengthConfig) -> wiring.Component:
 @component.register
 def _(config: RoutingConfig) -> wiring.Component:
     return Routing(config)
+
+
+@component.register
+def _(config: GeneratedStageConfig) -> wiring.Component:
+    return GeneratedLayers(config.layers)
 
 
 @component.register

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -125,7 +125,7 @@ class Dataflow:
         """Elements a beat of the graph's input: as many as its widest reader takes."""
         of_stage = dict(zip(self.stages, self.engines, strict=True))
         ends = readers(self.graph, self.stages)[self.graph.input_name]
-        return max(of_stage[stage].lanes_in for stage, _ in ends if stage is not None)
+        return max(of_stage[stage].lanes_at(port) for stage, port in ends if stage is not None)
 
     @cached_property
     def links(self) -> dict[str, tuple[Link, ...]]:
@@ -141,7 +141,7 @@ class Dataflow:
                     port=port,
                     tensor=self.graph.tensors[stream],
                     lanes_in=lanes[stream],
-                    lanes_out=lanes[stream] if stage is None else names[stage].lanes_in,
+                    lanes_out=lanes[stream] if stage is None else names[stage].lanes_at(port),
                     joins=stage is not None and len(stage.reads) > 1,
                     far=stage is not None and stage.name in self.far,
                 )
@@ -179,6 +179,24 @@ class Dataflow:
         """The stream that leaves the graph."""
         (stream,) = (link.stream for links in self.links.values() for link in links if link.reader is None)
         return stream
+
+    @cached_property
+    def depths(self) -> tuple[int, ...]:
+        """Depths of frames, where cycles depend on it; otherwise none.
+
+        Raises
+        ------
+        ValueError
+            If stages disagree.
+        """
+        found = {engine.depths for engine in self.engines if engine.depths}
+        if len(found) > 1:
+            raise ValueError(f"graph {self.graph.name} has stages of different depths: {', '.join(map(str, found))}")
+        return tuple(*found)
+
+    def at_depth(self, depth: int) -> Dataflow:
+        """The same hardware, its cycles predicted for frames of a depth."""
+        return replace(self, engines=tuple(engine.at_depth(depth) for engine in self.engines))
 
     @cached_property
     def interval(self) -> int:
@@ -260,8 +278,12 @@ class Dataflow:
 
     @cached_property
     def fifos(self) -> dict[Link, DeepFifoConfig]:
-        """The FIFO at each input of each join."""
-        return self._fifos(self._fifo_depths.least()) if self.joins else {}
+        """The FIFO at each input of each join: enough for frames of any depth to keep their interval."""
+        if not self.joins:
+            return {}
+        flows = [self.at_depth(depth) for depth in self.depths] or [self]
+        found = [flow._fifo_depths.least() for flow in flows]
+        return self._fifos([max(each) for each in zip(*found, strict=True)])
 
     @property
     def joins(self) -> bool:

@@ -25,6 +25,7 @@ from karui.hw.memory.shared_weights import BOOK_WORDS, SharedWeightsConfig
 from karui.hw.plan.activation_cost import activation_lane, cyclic_rom_cost
 from karui.hw.plan.bit_plane_stage import bit_plane_cost, bit_plane_engine
 from karui.hw.plan.capsule_stage import capsule_cost, capsule_engine
+from karui.hw.plan.generated_stage import generated_cost, generated_layers, least_interval
 from karui.hw.plan.sparse_stage import is_sparse, sparse_engine
 from karui.hw.plan.stages import Stage, UnsupportedNode
 from karui.sw.ir import (
@@ -37,6 +38,7 @@ from karui.sw.ir import (
     DepthwiseConv,
     DoubleRounding,
     Gather,
+    GeneratedLayers,
     MatrixVector,
     MaxPool,
     Op,
@@ -312,6 +314,16 @@ def _(op: Squash | SquaredLength | Routing, stage: Stage, fold: Fold) -> int:
 @cost.register
 def _(op: Squash | SquaredLength | Routing, stage: Stage, fold: Fold) -> Resources:
     return capsule_cost(capsule_engine(stage, fold.simd, fold.multiplier))
+
+
+@cycles.register
+def _(op: GeneratedLayers, stage: Stage, fold: Fold) -> int:
+    return least_interval(generated_layers(stage, pe=fold.pe, simd=fold.simd), op.last_depth)
+
+
+@cost.register
+def _(op: GeneratedLayers, stage: Stage, fold: Fold) -> Resources:
+    return generated_cost(generated_layers(stage, pe=fold.pe, simd=fold.simd))
 
 
 @cycles.register

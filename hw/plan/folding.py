@@ -16,7 +16,16 @@ from karui.hw.plan.dataflow import Dataflow
 from karui.hw.plan.estimate import Fold, cost, cycles, multipliers, weights_of
 from karui.hw.plan.sparse_stage import is_sparse, sparse_pes, sparse_simds
 from karui.hw.plan.stages import Stage
-from karui.sw.ir import BinaryBases, DepthwiseConv, Gather, MatrixVector, Shared, SlidingWindow, WalshHadamard
+from karui.sw.ir import (
+    BinaryBases,
+    DepthwiseConv,
+    Gather,
+    GeneratedLayers,
+    MatrixVector,
+    Shared,
+    SlidingWindow,
+    WalshHadamard,
+)
 
 # Look-up tables that a block RAM or a multiplier is worth when foldings of one rate are compared: the proportion in
 # which an ECP5-85F offers them (83,640 look-up tables, 208 block RAMs, 156 multipliers).
@@ -115,6 +124,8 @@ def choices(stage: Stage) -> list[Fold]:
             for pe in divisors(stage.granule)
             for multiplier in multipliers(stage)
         ]
+    if isinstance(stage.op, GeneratedLayers):
+        return [Fold(simd=simd, pe=pe) for simd in divisors(stage.granule) for pe in divisors(stage.granule)]
     if isinstance(stage.op, WalshHadamard):
         size = stage.op.size
         lanes = [lanes for lanes in divisors(stage.granule) if size % lanes == 0 or lanes % size == 0]

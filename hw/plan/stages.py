@@ -10,6 +10,7 @@ from karui.sw.ir import (
     BinaryBases,
     DoubleRounding,
     Flatten,
+    GeneratedLayers,
     Graph,
     GraphError,
     MatrixVector,
@@ -174,6 +175,8 @@ def _granule(graph: Graph, node: Node) -> int:
                 return streams[0].elements
         case Squash() | SquaredLength() | Routing():
             return node.op.length
+        case GeneratedLayers():
+            return streams[0].shape[-1]
         case MatrixVector() | BinaryBases():
             # Behind a sliding window the channels of the map that it cuts from.
             for before in graph.nodes:

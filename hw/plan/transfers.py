@@ -33,11 +33,11 @@ from karui.hw.engines.routing import BUFFERS, RoutingConfig
 from karui.hw.engines.sliding_window import READ_LATENCY, SlidingWindowConfig
 from karui.hw.engines.squared_length import SquaredLengthConfig
 from karui.hw.engines.squash import SquashConfig
-from karui.hw.engines.tap_window import TapWindowConfig
 from karui.hw.engines.walsh_hadamard import WalshHadamardConfig
-from karui.hw.memory.replay_buffer import REPLAY_DELAY, ReplayBufferConfig
-from karui.hw.memory.window_rows import WindowsConfig
 from karui.hw.plan.event_graph import EventGraph
+from karui.hw.plan.generated_stage import GeneratedStageConfig
+from karui.hw.plan.generated_transfers import GeneratedTransfers
+from karui.hw.plan.waits import elastic, elastic_at, line_buffer, replayed, taps
 from karui.hw.streams.fork import ForkConfig
 from karui.hw.streams.stream import FIFO_LATENCY, ElasticOutputConfig
 from karui.hw.streams.width_converter import WidthConverterConfig
@@ -57,21 +57,6 @@ def connect(config: object, graph: EventGraph, inputs: Sequence[int], outputs: S
         The events of the beats' transfers at each of the component's streams.
     """
     raise TypeError(f"which transfers of a {type(config).__name__} wait for which is not known")
-
-
-def _elastic(graph: EventGraph, begins: int, output: int, *, latency: int, period: int = 1) -> None:
-    """An `ElasticOutput`, behind a pipeline that begins a result at each of the events."""
-    places = ElasticOutputConfig(payload=unsigned(1), period=period, latency=latency).depth
-    graph.wait(output, begins, latency + FIFO_LATENCY)
-    graph.wait(begins, output, 1, lag=places)
-
-
-def _elastic_at(graph: EventGraph, steps: int, completing: np.ndarray, output: int, *, latency: int) -> None:
-    """An `ElasticOutput` of results that only some of the steps complete; those wait for a place."""
-    places = ElasticOutputConfig(payload=unsigned(1), period=1, latency=latency).depth
-    results = np.arange(len(completing))
-    graph.wait_at(output, results, steps, completing, latency + FIFO_LATENCY)
-    graph.wait_at(steps, completing, output, results - places, 1)
 
 
 def connect_skid_buffer(graph: EventGraph, beats: int, output: int) -> None:
@@ -101,7 +86,7 @@ def _(config: AddConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequ
     first, second = inputs
     graph.wait(first, second, 0)
     graph.wait(second, first, 0)
-    _elastic(graph, first, outputs[0], latency=ADD_LATENCY)
+    elastic(graph, first, outputs[0], latency=ADD_LATENCY)
 
 
 @connect.register
@@ -112,7 +97,7 @@ def _(config: ConcatConfig, graph: EventGraph, inputs: Sequence[int], outputs: S
         own, of_whole = np.arange(graph.size(part)), places.reshape(-1)
         graph.wait_at(whole, of_whole, part, own, 0)
         graph.wait_at(part, own, whole, of_whole, 0)
-    _elastic(graph, whole, outputs[0], latency=CONCAT_LATENCY)
+    elastic(graph, whole, outputs[0], latency=CONCAT_LATENCY)
 
 
 @connect.register(ThresholdConfig)
@@ -124,7 +109,7 @@ def _(
     inputs: Sequence[int],
     outputs: Sequence[int],
 ) -> None:
-    _elastic(graph, inputs[0], outputs[0], latency=config.latency)
+    elastic(graph, inputs[0], outputs[0], latency=config.latency)
 
 
 @connect.register
@@ -164,57 +149,7 @@ def _(
 def _(config: ConstantEngineConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
     engine = config.engine
     runs = engine.rounds * engine.turns if isinstance(engine, BitPlaneEngineConfig) else 1
-    _replayed(graph, inputs[0], outputs[0], engine.replay, latency=engine.pipeline_latency, runs=runs)
-
-
-def _replayed(
-    graph: EventGraph, beats: int, output: int, replay: ReplayBufferConfig, *, latency: int, runs: int = 1
-) -> None:
-    """A `ReplayBuffer`, and a pipeline that makes each result of so many of its passes."""
-    words, results = replay.words, replay.passes // runs
-    count = graph.size(beats)
-    vectors = np.arange(count // words)
-    # Cycles of a result after its first pass.
-    rest = (runs - 1) * words
-    result_latency = rest + words - 1 + latency
-    places = ElasticOutputConfig(payload=unsigned(1), period=rest + words, latency=result_latency).depth
-    # The first pass takes the words as they come; results stop at most before they begin.
-    takes = graph.events(count)
-    graph.wait(takes, beats, REPLAY_DELAY)
-    begins = graph.events(graph.size(output), rest + words)
-    first, last_words = vectors * results, (vectors + 1) * words - 1
-    graph.wait_at(begins, first, takes, vectors * words, 0)
-    graph.wait_at(takes, vectors * words, begins, first, 0)
-    graph.wait(begins, output, 1, lag=places)
-    graph.wait(output, begins, result_latency + FIFO_LATENCY)
-    graph.wait_at(output, first, takes, last_words, rest + latency + FIFO_LATENCY)
-    if replay.passes == 1:
-        graph.wait(beats, takes, 1, lag=replay.capacity)
-        return
-    if results > 1:
-        graph.wait_at(begins, first + 1, takes, last_words, rest + 1)
-    else:
-        graph.wait_at(begins, first, takes, vectors * words - 1, rest + 1)
-    # A word's place is free when the last pass has taken it.
-    frees = graph.events(count)
-    if results > 1:
-        graph.wait_at(frees, vectors * words, begins, first + results - 1, rest)
-    else:
-        graph.wait_at(frees, vectors * words, takes, last_words, rest - words + 1)
-    graph.wait(beats, frees, 1, lag=replay.capacity)
-
-
-def _rows(config: WindowsConfig, graph: EventGraph, beats: int, steps: int) -> None:
-    """A line buffer: rows of windows wait for rows of the map, and these for places that rows of windows release."""
-    rows = np.arange(config.output_height)
-    needed = np.array([row.needed for row in config.window_rows])
-    released = np.array([row.released for row in config.window_rows])
-    last_needed = np.cumsum(released) - released + needed - 1
-    graph.wait_at(steps, rows * config.row_steps, beats, (last_needed + 1) * config.row_beats_in - 1, 1)
-    frames = 2 + config.buffer_rows // config.stored_rows
-    makes_room = config.makes_room(frames)[-config.stored_rows :] - (frames - 1) * config.output_height
-    stored = np.arange(config.stored_rows)
-    graph.wait_at(beats, stored * config.row_beats_in, steps, (makes_room + 1) * config.row_steps - 1, 1)
+    replayed(graph, inputs[0], outputs[0], engine.replay, latency=engine.pipeline_latency, runs=runs)
 
 
 @connect.register
@@ -240,38 +175,30 @@ def _(config: SparseMatrixVectorConfig, graph: EventGraph, inputs: Sequence[int]
 @connect.register
 def _(config: SlidingWindowConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
     steps = graph.events(graph.size(outputs[0]))
-    _rows(config, graph, inputs[0], steps)
-    _elastic(graph, steps, outputs[0], latency=READ_LATENCY)
-
-
-def _taps(config: TapWindowConfig, graph: EventGraph, beats: int, output: int, *, latency: int) -> None:
-    """Steps through the columns of windows; every one of them waits for a place for the result that is next."""
-    count = config.output_height * config.row_steps
-    steps = graph.events(count)
-    _rows(config, graph, beats, steps)
-    words = np.add.outer(np.arange(config.output_height) * config.row_steps, config.completing_steps).reshape(-1)
-    completing = words[config.words_per_window - 1 :: config.words_per_window]
-    results = np.arange(len(completing))
-    graph.wait_at(output, results, steps, completing, latency + FIFO_LATENCY)
-    places = ElasticOutputConfig(payload=unsigned(1), period=1, latency=latency).depth
-    following = np.searchsorted(completing, np.arange(count))
-    graph.wait_at(steps, np.arange(count), output, following - places, 1)
+    line_buffer(config, graph, inputs[0], steps)
+    elastic(graph, steps, outputs[0], latency=READ_LATENCY)
 
 
 @connect.register
 def _(config: ConstantDepthwiseConvConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
-    _taps(config.engine.windows, graph, inputs[0], outputs[0], latency=config.engine.pipeline_latency)
+    taps(config.engine.windows, graph, inputs[0], outputs[0], latency=config.engine.pipeline_latency)
 
 
 @connect.register
 def _(config: PoolConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
     if not config.adjoins:
-        _taps(config.windows, graph, inputs[0], outputs[0], latency=config.overlapping_latency)
+        taps(config.windows, graph, inputs[0], outputs[0], latency=config.overlapping_latency)
         return
     beats = np.arange(graph.size(inputs[0])).reshape(config.height, config.width, config.pixel_beats)
     rows = np.arange(1, config.output_height + 1) * config.kernel[0] - 1
     columns = np.arange(1, config.output_width + 1) * config.kernel[1] - 1
-    _elastic_at(graph, inputs[0], beats[rows][:, columns].reshape(-1), outputs[0], latency=ADJOINING_LATENCY)
+    elastic_at(graph, inputs[0], beats[rows][:, columns].reshape(-1), outputs[0], latency=ADJOINING_LATENCY)
+
+
+@connect.register
+def _(config: GeneratedStageConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    maps, complexity = inputs
+    GeneratedTransfers(config.layers, config.depth, graph, connect).connect(maps, complexity, outputs[0])
 
 
 @connect.register
@@ -284,7 +211,7 @@ def _(config: ChannelShuffleConfig, graph: EventGraph, inputs: Sequence[int], ou
     last = first + config.words - 1
     graph.wait_at(takes, first, inputs[0], last, 1)
     graph.wait_at(inputs[0], first, takes, last - 2 * config.words, 1)
-    _elastic(graph, takes, outputs[0], latency=SHUFFLE_LATENCY)
+    elastic(graph, takes, outputs[0], latency=SHUFFLE_LATENCY)
 
 
 @connect.register
@@ -293,7 +220,7 @@ def _(config: GatherConfig, graph: EventGraph, inputs: Sequence[int], outputs: S
     vectors = np.arange(config.positions)
     graph.wait_at(takes, vectors * config.words_out, inputs[0], (vectors + 1) * config.words_in - 1, 1)
     graph.wait_at(inputs[0], vectors * config.words_in, takes, (vectors - 1) * config.words_out - 1, 1)
-    _elastic(graph, takes, outputs[0], latency=GATHER_LATENCY)
+    elastic(graph, takes, outputs[0], latency=GATHER_LATENCY)
 
 
 @connect.register
@@ -306,7 +233,7 @@ def _(config: WalshHadamardConfig, graph: EventGraph, inputs: Sequence[int], out
     graph.wait_at(inputs[0], beats[:, -1], steps, beats[:, 0], 0)
     early = beats[:, :-1].reshape(-1)
     graph.wait_at(inputs[0], early, steps, early - config.beats + 1, 0)
-    _elastic(graph, steps, outputs[0], latency=config.latency)
+    elastic(graph, steps, outputs[0], latency=config.latency)
 
 
 @connect.register
