@@ -15,6 +15,7 @@ from karui.hw.compressed.sparse_matrix_vector import SparseMatrixVector, SparseM
 from karui.hw.engines.add import Add, AddConfig
 from karui.hw.engines.arg_max import ArgMax, ArgMaxConfig
 from karui.hw.engines.channel_shuffle import ChannelShuffle, ChannelShuffleConfig
+from karui.hw.engines.complexity import Complexity, ComplexityConfig
 from karui.hw.engines.concat import Concat, ConcatConfig
 from karui.hw.engines.constant_engine import ConstantEngine, ConstantEngineConfig
 from karui.hw.engines.depthwise_conv import ConstantDepthwiseConv, ConstantDepthwiseConvConfig, DepthwiseConvConfig
@@ -33,12 +34,15 @@ from karui.hw.memory.shared_weights import SharedWeightsConfig
 from karui.hw.memory.weight_rom import WeightRomConfig
 from karui.hw.plan.bit_plane_stage import bit_plane_engine
 from karui.hw.plan.capsule_stage import capsule_engine
+from karui.hw.plan.complexity_stage import complexity_engine
 from karui.hw.plan.estimate import Fold
 from karui.hw.plan.generated_stage import GeneratedStageConfig
 from karui.hw.plan.sparse_stage import is_sparse, sparse_engine
 from karui.hw.plan.stages import Stage, UnsupportedNode
 from karui.hw.plan.transfers import connect
 from karui.sw import ir
+
+ActivationConfig = ThresholdConfig | RequantizeConfig | DoubleRoundingConfig
 
 
 class StreamConfig(Protocol):
@@ -161,22 +165,8 @@ def weight_source(weights: ir.Constant, fold: Fold) -> WeightRomConfig | SharedW
 
 
 @engine.register
-def _(op: ir.Threshold, stage: Stage, fold: Fold) -> Engine:
-    config = _threshold(stage, stage.node, fold.simd, stage.granule, stage.source.elements // stage.granule)
-    return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
-
-
-@engine.register
-def _(op: ir.Requantize, stage: Stage, fold: Fold) -> Engine:
-    positions = stage.source.elements // stage.granule
-    config = _requantize(op, stage, stage.node, fold.simd, stage.granule, positions)
-    return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
-
-
-@engine.register
-def _(op: ir.DoubleRounding, stage: Stage, fold: Fold) -> Engine:
-    positions = stage.source.elements // stage.granule
-    config = _double_rounding(op, stage, stage.node, fold.simd, stage.granule, positions)
+def _(op: ir.Threshold | ir.Requantize | ir.DoubleRounding, stage: Stage, fold: Fold) -> Engine:
+    config = _activation_of(stage, stage.node, fold.simd, stage.granule, stage.source.elements // stage.granule)
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
 
 
@@ -212,6 +202,11 @@ def _(op: ir.Squash | ir.SquaredLength | ir.Routing, stage: Stage, fold: Fold) -
     config = capsule_engine(stage, fold.simd, fold.multiplier)
     lanes_out = 1 if isinstance(op, ir.SquaredLength) else fold.simd
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=lanes_out)
+
+
+@engine.register
+def _(op: ir.Complexity, stage: Stage, fold: Fold) -> Engine:
+    return Engine(name=stage.name, config=complexity_engine(stage, fold.simd), lanes_in=1, lanes_out=1)
 
 
 @engine.register
@@ -281,18 +276,21 @@ def _(op: ir.Gather, stage: Stage, fold: Fold) -> Engine:
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=fold.simd)
 
 
-def _activation(stage: Stage, lanes: int) -> ThresholdConfig | RequantizeConfig | DoubleRoundingConfig | None:
-    node = stage.activation
-    if node is None:
+def _activation(stage: Stage, lanes: int) -> ActivationConfig | None:
+    if stage.activation is None:
         return None
     channels = stage.graph.tensors[stage.name].shape[-1]
+    return _activation_of(stage, stage.activation, lanes, channels, stage.positions)
+
+
+def _activation_of(stage: Stage, node: ir.Node, lanes: int, channels: int, positions: int) -> ActivationConfig:
     match node.op:
         case ir.Threshold():
-            return _threshold(stage, node, lanes, channels, stage.positions)
+            return _threshold(stage, node, lanes, channels, positions)
         case ir.Requantize() as op:
-            return _requantize(op, stage, node, lanes, channels, stage.positions)
+            return _requantize(op, stage, node, lanes, channels, positions)
         case ir.DoubleRounding() as op:
-            return _double_rounding(op, stage, node, lanes, channels, stage.positions)
+            return _double_rounding(op, stage, node, lanes, channels, positions)
         case _:
             raise UnsupportedNode(f"node {node.name}: {type(node.op).__name__} is no activation of an engine")
 
@@ -398,6 +396,11 @@ def _(config: SquaredLengthConfig) -> wiring.Component:
 @component.register
 def _(config: RoutingConfig) -> wiring.Component:
     return Routing(config)
+
+
+@component.register
+def _(config: ComplexityConfig) -> wiring.Component:
+    return Complexity(config)
 
 
 @component.register

@@ -12,7 +12,6 @@ from typing import Any
 
 from karui.hw.arithmetic.integer_dot_product import IntegerDotProductConfig, Multiplier
 from karui.hw.arithmetic.popcount import LutInputs
-from karui.hw.compressed.sparse_entries import EntriesConfig, EntryRomConfig
 from karui.hw.engines.channel_shuffle import DISTRIBUTED_BANK_WORDS
 from karui.hw.engines.matrix_vector import pe_groups
 from karui.hw.engines.pool_config import PoolConfig
@@ -25,14 +24,16 @@ from karui.hw.memory.shared_weights import BOOK_WORDS, SharedWeightsConfig
 from karui.hw.plan.activation_cost import activation_lane, cyclic_rom_cost
 from karui.hw.plan.bit_plane_stage import bit_plane_cost, bit_plane_engine
 from karui.hw.plan.capsule_stage import capsule_cost, capsule_engine
+from karui.hw.plan.complexity_stage import complexity_engine
 from karui.hw.plan.generated_stage import generated_cost, generated_layers, least_interval
-from karui.hw.plan.sparse_stage import is_sparse, sparse_engine
+from karui.hw.plan.sparse_stage import is_sparse, sparse_cost, sparse_engine
 from karui.hw.plan.stages import Stage, UnsupportedNode
 from karui.sw.ir import (
     Add,
     ArgMax,
     BinaryBases,
     ChannelShuffle,
+    Complexity,
     Concat,
     Constant,
     DepthwiseConv,
@@ -138,7 +139,7 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> int:
 @cost.register
 def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
     if is_sparse(stage):
-        return _sparse(stage, fold)
+        return sparse_cost(stage, simd=fold.simd, pe=fold.pe, multiplier=fold.multiplier)
     inputs, outputs = stage.source.shape[-1] // op.groups, _outputs(stage)
     groups = pe_groups(fold.pe)
     weight_format = weights_of(stage).number_format
@@ -170,49 +171,6 @@ def _(op: MatrixVector, stage: Stage, fold: Fold) -> Resources:
         block_rams=weights.block_rams * groups + replay.block_rams + fold.pe * lane.block_rams,
         dsps=dsps + fold.pe * lane.dsps,
     )
-
-
-def _sparse(stage: Stage, fold: Fold) -> Resources:
-    """Cells of an engine that leaves zeros out."""
-    config = sparse_engine(stage, simd=fold.simd, pe=fold.pe, multiplier=fold.multiplier)
-    element, segments = config.pe, config.segments
-    vectors = memory_cost(
-        element.vector_words, fold.simd * element.input_format.bits, distributed=DISTRIBUTED_RAM_WORDS
-    )
-    sums = memory_cost(element.sum_words, config.accumulator.bits, distributed=DISTRIBUTED_RAM_WORDS)
-    book_words = 0 if element.book is None else len(element.book)
-    book = memory_cost(book_words, element.weight_format.bits, distributed=BOOK_WORDS)
-    products = element.product
-    of_product = 0.0 if products.dsps else products.luts
-    # Adders of the column (twice) and the row, a multiplexer in front of each, and the sum's.
-    adders = 4 * config.inputs.bit_length() + 2.5 * element.address_bits + 2.2 * config.accumulator.bits
-    of_element = round(adders + of_product) + vectors.luts * 3 // 2 + sums.luts * 3 // 2 + book.luts
-    rams = vectors.block_rams + sums.block_rams + book.block_rams
-    table = memory_cost(
-        sum(config.steps), segments.lanes * (element.address_bits + 16), distributed=DISTRIBUTED_ROM_WORDS
-    )
-    entries = _entries(config.entries)
-    lane = Resources() if stage.activation is None else activation_lane(stage.activation, stage, config.output_fold)
-    out = fold.pe * config.accumulator.bits // 2 + segments.lanes * (4 * config.accumulator.bits + lane.luts)
-    return Resources(
-        luts=fold.pe * of_element + out + table.luts + entries.luts + 170,
-        block_rams=fold.pe * rams + table.block_rams + entries.block_rams + segments.lanes * lane.block_rams,
-        dsps=fold.pe * products.dsps + segments.lanes * lane.dsps,
-    )
-
-
-def _entries(entries: EntriesConfig) -> Resources:
-    """Cells of a ROM of entries, or of Huffman-coded streams and their decoders."""
-    if isinstance(entries, EntryRomConfig):
-        return memory_cost(entries.segments.pass_cycles, entries.width, distributed=DISTRIBUTED_ROM_WORDS)
-    total = Resources()
-    for decoder in (entries.gaps, entries.codes):
-        symbols = memory_cost(len(decoder.images[0].symbols), decoder.symbol_bits, distributed=DISTRIBUTED_ROM_WORDS)
-        for lane, image in enumerate(decoder.images):
-            # Two words at once; each two lanes share a symbol table.
-            total += memory_cost(len(image.words), 2 * image.word_bits, distributed=DISTRIBUTED_ROM_WORDS)
-            total += Resources(luts=72 + 10 * image.window_bits, block_rams=symbols.block_rams * (lane % 2 == 0))
-    return total
 
 
 def _weights(weights: Constant, fold: Fold, groups: int) -> Resources:
@@ -314,6 +272,16 @@ def _(op: Squash | SquaredLength | Routing, stage: Stage, fold: Fold) -> int:
 @cost.register
 def _(op: Squash | SquaredLength | Routing, stage: Stage, fold: Fold) -> Resources:
     return capsule_cost(capsule_engine(stage, fold.simd, fold.multiplier))
+
+
+@cycles.register
+def _(op: Complexity, stage: Stage, fold: Fold) -> int:
+    return complexity_engine(stage, fold.simd).interval
+
+
+@cost.register
+def _(op: Complexity, stage: Stage, fold: Fold) -> Resources:
+    return complexity_engine(stage, fold.simd).cost
 
 
 @cycles.register

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from karui.hw.arithmetic.popcount import LutInputs
 from karui.hw.memory.resources import Resources
+from karui.hw.plan.complexity_stage import complexity_lanes
 from karui.hw.plan.components import engine
 from karui.hw.plan.dataflow import Dataflow
 from karui.hw.plan.estimate import Fold, cost, cycles, multipliers, weights_of
@@ -18,6 +19,7 @@ from karui.hw.plan.sparse_stage import is_sparse, sparse_pes, sparse_simds
 from karui.hw.plan.stages import Stage
 from karui.sw.ir import (
     BinaryBases,
+    Complexity,
     DepthwiseConv,
     Gather,
     GeneratedLayers,
@@ -132,6 +134,8 @@ def choices(stage: Stage) -> list[Fold]:
         return [Fold(simd=one, pe=one) for one in lanes]
     if isinstance(stage.op, Gather):
         return [Fold(simd=lanes, pe=lanes) for lanes in divisors(math.gcd(stage.granule, stage.result.shape[-1]))]
+    if isinstance(stage.op, Complexity):
+        return [Fold(simd=lanes, pe=1) for lanes in complexity_lanes(stage)]
     groups = stage.op.groups if isinstance(stage.op, SlidingWindow) else 1
     return [
         Fold(simd=lanes, pe=lanes, multiplier=multiplier)

@@ -22,12 +22,15 @@ from karui.hw.engines.arg_max import ArgMaxConfig
 from karui.hw.engines.bit_plane_engine import BitPlaneEngineConfig
 from karui.hw.engines.channel_shuffle import READ_LATENCY as SHUFFLE_LATENCY
 from karui.hw.engines.channel_shuffle import ChannelShuffleConfig
+from karui.hw.engines.complexity import QUEUED_SUMS, STORE_LATENCY, ComplexityConfig
 from karui.hw.engines.concat import LATENCY as CONCAT_LATENCY
 from karui.hw.engines.concat import ConcatConfig
 from karui.hw.engines.constant_engine import ConstantEngineConfig
 from karui.hw.engines.depthwise_conv import ConstantDepthwiseConvConfig
+from karui.hw.engines.fourier_sums import HALVES
 from karui.hw.engines.gather import READ_LATENCY as GATHER_LATENCY
 from karui.hw.engines.gather import GatherConfig
+from karui.hw.engines.histogram_sum import BANKS
 from karui.hw.engines.pool_config import ADJOINING_LATENCY, PoolConfig
 from karui.hw.engines.routing import BUFFERS, RoutingConfig
 from karui.hw.engines.sliding_window import READ_LATENCY, SlidingWindowConfig
@@ -131,6 +134,25 @@ def _(config: RoutingConfig, graph: EventGraph, inputs: Sequence[int], outputs: 
     graph.wait_at(first, only, last, only - 1, config.pass_cycles + 1)
     graph.wait_at(inputs[0], only, last, only - BUFFERS, config.pass_cycles + 1)
     graph.wait_at(outputs[0], only, last, only, config.result_latency)
+
+
+@connect.register
+def _(config: ComplexityConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    (words,), only, frame = inputs, np.array([0]), config.beats
+    # Passes over rows and columns, between which there is a cycle.
+    rows, columns = (graph.events(1, sums.cycles + 1) for sums in (config.rows, config.columns))
+    # An image begins when a half of the memory is free, a histogram clear, and a place for its sum free.
+    graph.wait_at(words, only, rows, only - HALVES, config.rows.cycles + 1)
+    graph.wait_at(words, only, words, only - 1 - (BANKS - 1) * frame, config.pixels.clear_cycles)
+    graph.wait_at(words, only, columns, only - QUEUED_SUMS, config.sum_latency + 1)
+    if config.is_paced:
+        graph.wait_at(words, only, words, only - frame, config.interval)
+    graph.wait_at(rows, only, words, only + frame - 1, STORE_LATENCY)
+    graph.wait_at(rows, only, columns, only - HALVES, config.columns.cycles + 1)
+    graph.wait_at(columns, only, rows, only, config.rows.cycles + config.row_latency)
+    cleared = config.columns.cycles + config.column_latency + config.magnitudes.clear_cycles
+    graph.wait_at(columns, only, columns, only - BANKS, cleared)
+    elastic(graph, columns, outputs[0], latency=config.result_latency, period=config.output.period)
 
 
 @connect.register(ArgMaxConfig)

@@ -35,7 +35,7 @@ Table = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Complexity:
-    """Measure an image: (H, W, C), one or three channels of up to 8 bits unsigned, to one word.
+    """Measure an image: (H, W, C), one or three channels of 2 to 8 bits unsigned, to one word.
 
     The word is ``(E1 + E2) / 2`` in bits, with E1 the entropy of the histogram of all words, E2 that of the magnitudes
     of the 2-D spectrum of the brightness: the channel itself, or ``(R + 2 G + B) >> 2``. A histogram's entropy is

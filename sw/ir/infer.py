@@ -299,8 +299,8 @@ def _(op: Complexity, *operands: Tensor) -> Tensor:
     image, *tables = _operands(op, operands, 5)
     pixel = image.number_format
     is_image = len(image.shape) == 3 and min(image.shape[:2]) > 1 and image.shape[-1] in (1, 3)
-    if not is_image or pixel.kind != "unsigned" or pixel.bits > 8:
-        raise GraphError(f"Complexity takes an image (height, width, 1 or 3) of 1 to 8 bits unsigned, not {image}")
+    if not is_image or pixel.kind != "unsigned" or not 2 <= pixel.bits <= 8:
+        raise GraphError(f"Complexity takes an image (height, width, 1 or 3) of 2 to 8 bits unsigned, not {image}")
     if op.centre != 1 << (pixel.bits - 1):
         raise GraphError(f"the centre of {pixel} is {1 << (pixel.bits - 1)}, not {op.centre}")
     height, width, _ = image.shape

@@ -150,6 +150,11 @@ def routing(iterations: int, lanes: int, capsules: int = 3) -> Any:
     return engine_of(build, edge, Fold(simd=lanes, pe=lanes))
 
 
+def complexity(shape: tuple[int, int, int], lanes: int) -> Any:
+    build = GraphBuilder("complexity")
+    return engine_of(build, build.complexity("y", build.input("x", shape, unsigned(4))), Fold(simd=lanes, pe=1))
+
+
 def gather(*indices: int) -> GatherConfig:
     return GatherConfig(element=ELEMENT, channels=12, indices=np.array(indices), positions=4, lanes=2)
 
@@ -202,6 +207,9 @@ CASES: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
     "one iteration of few capsules": (routing(1, 4, 1), (2,), (2,)),
     "iterations": (routing(3, 2), (12,), (4,)),
     "iterations of whole vectors": (routing(2, 4, 5), (10,), (2,)),
+    "complexity": (complexity((16, 12, 1), 2), (192,), (1,)),
+    "complexity of a small image": (complexity((4, 6, 1), 1), (24,), (1,)),
+    "complexity of colours": (complexity((8, 8, 3), 4), (192,), (1,)),
     "twice as wide": (converter(2, 4), (60,), (30,)),
     "wider": (converter(2, 10), (60,), (12,)),
     "wider in groups": (wide_converter(2, 12), (60,), (10,)),

@@ -219,8 +219,9 @@ def test_graphs_are_saved_and_loaded(tmp_path: Path) -> None:
         ((5, 6, 2), PIXEL, "a complexity is that of an image"),
         ((1, 6, 1), PIXEL, "a complexity is that of an image"),
         ((5, 6), PIXEL, "a complexity is that of an image"),
-        ((5, 6, 1), signed(8), "takes an image .* of 1 to 8 bits unsigned"),
-        ((5, 6, 1), unsigned(9), "takes an image .* of 1 to 8 bits unsigned"),
+        ((5, 6, 1), signed(8), "takes an image .* of 2 to 8 bits unsigned"),
+        ((5, 6, 1), unsigned(1), "takes an image .* of 2 to 8 bits unsigned"),
+        ((5, 6, 1), unsigned(9), "takes an image .* of 2 to 8 bits unsigned"),
     ],
 )
 def test_refuses_what_is_no_image(shape: tuple[int, ...], pixel: NumberFormat, message: str) -> None:
