@@ -47,7 +47,7 @@ def lower_generated_layers(
         raise GraphError(f"{name}: {layer} does not fit a tensor of shape {value.shape}")
     if one_fraction(what, name, value) != layer.activation.fraction:
         raise UnsupportedLayer(f"{what} on activations of another range than its own", name)
-    generator, constants = generator_of(layer.puppeteer, range(layer.first_depth, layer.last_depth + 1))
+    generator, constants = generator_of(layer.puppeteer, layer.depth_range)
     multipliers, offsets, shift = layer.scaling()
     levels = layer.puppeteer.levels
     edge = lowering.build.generated_layers(
@@ -90,7 +90,7 @@ def _(puppeteer: EulerPuppeteer, depths: range) -> tuple[Generator, Constants]:
         kernel_shift=STATE_FRACTION - _fraction(puppeteer.kernel_words),
     )
     return generator, {
-        "base": integers(puppeteer.start() * 2.0**STATE_FRACTION),
+        "base": integers(puppeteer.base * 2.0**STATE_FRACTION),
         "u": u.words,
         "v": v.words,
         "t": t.words,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -125,11 +126,22 @@ class ContinuousPuppeteer(Puppeteer):
         members = torch.cat([torch.arange(count) for count in present])
         layers = torch.repeat_interleave(torch.arange(1, len(present) + 1), torch.tensor(present))
         basis = self.sampled(depths[members], layers, kind)
-        factors = self._factors(basis, levels[members], kind)
-        v, t = (factor.forward_weight().to(kind) for factor in (self.v, self.t))
-        columns = (v[:, None] * t).view(-1, self.rank)
-        kernels = rounded_or_limited(factors @ columns.T, self.kernel_words, exact=self.is_quantized)
-        return list(torch.split(kernels.view(-1, self.channels, self.channels, KERNEL_SIDE, KERNEL_SIDE), present))
+        a = self._limited((basis[:, None] @ self._coefficients(levels[members], kind))[:, 0])
+        return list(torch.split(self._kernels(a, self.u.forward_weight().to(kind), self._columns(kind)), present))
+
+    @torch.no_grad()
+    def prepared(self, depth: int) -> Callable[[Tensor], Sequence[Tensor]]:
+        kind = self.arithmetic()
+        basis = self.sampled(torch.full((depth,), depth), torch.arange(1, depth + 1), kind)
+        # Of each level the coefficients a of all layers: few, and the same for all frames of it.
+        a = self._limited(basis @ self._coefficients(torch.arange(self.levels.count), kind))
+        u, columns = self.u.forward_weight().to(kind), self._columns(kind).contiguous()
+
+        @torch.no_grad()
+        def generate(levels: Tensor) -> tuple[Tensor, ...]:
+            return self._kernels(a[levels], u, columns).unbind(1)
+
+        return generate
 
     def sampled(self, depths: Tensor, layers: Tensor, kind: torch.dtype) -> Tensor:
         """The functions at each layer of frames of each depth, (n, terms); both given one an entry."""
@@ -137,15 +149,26 @@ class ContinuousPuppeteer(Puppeteer):
         basis = self.basis((layers / depths).to(torch.float64))
         return rounded_or_limited(basis, BASIS_WORDS, exact=self.is_quantized).to(kind)
 
-    def _factors(self, basis: Tensor, levels: Tensor, kind: torch.dtype) -> Tensor:
-        """Columns times coefficients, (n, outputs, rank)."""
-        exact = self.is_quantized
+    def _coefficients(self, levels: Tensor, kind: torch.dtype) -> Tensor:
+        """c of each level, (n, terms, rank)."""
         constant, slope = self.coefficients.forward_weight().to(kind)
         offsets = ((levels - self.centre).to(kind) * 2.0**-self.offset_shift)[:, None, None] * slope
-        if exact:
-            offsets = self._on_grid(offsets)
-        a = rounded_or_limited(torch.einsum("np,npr->nr", basis, constant + offsets), FACTOR_WORDS, exact=exact)
-        return rounded_or_limited(self.u.forward_weight().to(kind) * a[:, None], FACTOR_WORDS, exact=exact)
+        coefficients: Tensor = constant + (self._on_grid(offsets) if self.is_quantized else offsets)
+        return coefficients
+
+    def _columns(self, kind: torch.dtype) -> Tensor:
+        """Products of v and t, (rank, C * 9)."""
+        v, t = (factor.forward_weight().to(kind) for factor in (self.v, self.t))
+        return (v[:, None] * t).view(-1, self.rank).T
+
+    def _kernels(self, a: Tensor, u: Tensor, columns: Tensor) -> Tensor:
+        """Kernels (..., C, C, 3, 3) of coefficients (..., rank)."""
+        sums = self._limited(u * a[..., None, :]) @ columns
+        words = rounded_or_limited(sums, self.kernel_words, exact=self.is_quantized, in_place=True)
+        return words.view(*a.shape[:-1], self.channels, self.channels, KERNEL_SIDE, KERNEL_SIDE)
+
+    def _limited(self, factors: Tensor) -> Tensor:
+        return rounded_or_limited(factors, FACTOR_WORDS, exact=self.is_quantized)
 
     def _on_grid(self, offsets: Tensor) -> Tensor:
         """Rounded to the steps of the coefficients, half up."""

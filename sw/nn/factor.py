@@ -31,10 +31,22 @@ class Factor(QuantWeightLayer):
         return f"{' x '.join(map(str, self.weight.shape))}, bits={self.weight_bits}"
 
 
-def rounded_or_limited(values: Tensor, words: NumberFormat, *, exact: bool) -> Tensor:
-    """Round to words of a signed format, straight through; or, of real values, limit them to its range alone."""
+def rounded_or_limited(values: Tensor, words: NumberFormat, *, exact: bool, in_place: bool = False) -> Tensor:
+    """Round to words of a signed format, straight through; or, of real values, limit them to its range alone.
+
+    Parameters
+    ----------
+    values
+        Any shape.
+    words
+        The format.
+    exact
+        Whether to round.
+    in_place
+        Whether real values may be overwritten.
+    """
     if exact:
         return rounded_words(values, words)
     assert isinstance(words.fraction, int)
     bound = -words.minimum * 2.0**-words.fraction
-    return functional.hardtanh(values, -bound, bound)
+    return functional.hardtanh(values, -bound, bound, inplace=in_place)

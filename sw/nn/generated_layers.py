@@ -86,6 +86,11 @@ class GeneratedLayers(nn.Module):
         """The largest depth."""
         return self.first_depth + len(self.depth_steps)
 
+    @property
+    def depth_range(self) -> range:
+        """The depths that images have."""
+        return range(self.first_depth, self.last_depth + 1)
+
     def width(self, layer: int) -> int:
         """Output channels of a layer, counted from 0."""
         return self.widths[layer] if layer < len(self.widths) else self.channels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from karui.sw.ir.complexity_op import COMPLEXITY_FRACTION
 from karui.sw.ir.puppet_ops import KERNEL, KERNEL_SIDE, STATE
 from karui.sw.nn.factor import Factor, rounded_or_limited
+from karui.sw.nn.rounded_words import rounded_words
 from karui.sw.numerics import NumberFormat, signed
 
 # Binary digits right of the point in the state's words and in the step size's.
@@ -90,6 +92,13 @@ class Puppeteer(nn.Module):
         """
         raise NotImplementedError
 
+    def prepared(self, depth: int) -> Callable[[Tensor], Sequence[Tensor]]:
+        """Compute once what all frames of a depth have in common; then kernels of levels, layer by layer.
+
+        No gradient reaches the constants: this is generation as it is deployed.
+        """
+        raise NotImplementedError
+
     def arithmetic(self) -> torch.dtype:
         """Where words must be exact, float64, in which all sums are; float32 for the optimizer's steps."""
         return torch.float32 if self.training or not self.is_quantized else torch.float64
@@ -104,10 +113,9 @@ class EulerPuppeteer(Puppeteer):
     """Kernels as the state P of ``dP/dt = G(P)``, G a depthwise-separable convolution, by a step of Euler's a layer.
 
     ``P[0] = exp(1 - H**-2) + pattern`` and ``P[l] = P[l - 1] + G(P[l - 1]) tanh(1 / H)`` (eq. 2, 5 and 7). The pattern
-    is a deviation: from a constant state G makes constant kernels, but for the border. It is a constant, which starts
-    at what takes the mean away, and a sum of few outer products. G is limited, so that no number of steps makes the
-    state grow without bounds. With `bits` all words are those of `karui.sw.ir.EulerGenerator`, their gradients
-    straight through.
+    is a deviation: from a constant state G makes constant kernels, but for the border. It is a sum of few outer
+    products, less the constant's mean over the levels. G is limited, so that no number of steps makes the state grow
+    without bounds. With `bits` all words are those of `karui.sw.ir.EulerGenerator`, their gradients straight through.
 
     Parameters
     ----------
@@ -155,13 +163,15 @@ class EulerPuppeteer(Puppeteer):
         self.saves_memory = saves_memory
         complexities = levels.complexities()
         step, base = (1 / complexities).tanh(), (1 - complexities**-2).exp()
+        if rank:
+            base = base - base.mean()
         if bits is not None:
-            step = _words(step, STEP_FRACTION)
+            step, base = _words(step, STEP_FRACTION), _words(base, STATE_FRACTION)
         self.register_buffer("step", step, persistent=False)
         self.register_buffer("base", base, persistent=False)
         self.depthwise = Factor((channels, 1, KERNEL_SIDE, KERNEL_SIDE), bits=bits)
         self.pointwise = Factor((channels, channels), bits=bits)
-        self.pattern = Pattern(channels, rank, area=side**2, bits=bits, offset=-float(base.mean())) if rank else None
+        self.pattern = Pattern(channels, rank, area=side**2, bits=bits) if rank else None
         nn.init.normal_(self.depthwise.weight, std=1 / KERNEL_SIDE)
         nn.init.normal_(self.pointwise.weight, std=SLOPE_GAIN * channels**-0.5)
 
@@ -191,30 +201,44 @@ class EulerPuppeteer(Puppeteer):
             states.append(state)
         return states
 
+    @torch.no_grad()
+    def prepared(self, depth: int) -> Callable[[Tensor], Sequence[Tensor]]:
+        kind, side = self.arithmetic(), self.side
+        constants = self.depthwise.forward_weight().to(kind), self.pointwise.forward_weight().to(kind)
+        firsts, steps = self._initial(torch.arange(self.levels.count), kind), self.step.to(kind)[:, None, None, None]
+
+        @torch.no_grad()
+        def generate(levels: Tensor) -> list[Tensor]:
+            state, step, kernels = firsts[levels], steps[levels], []
+            for _ in range(depth):
+                state = self._step(state, step, *constants)
+                words = rounded_or_limited(state, self.kernel_words, exact=self.is_quantized)
+                kernels.append(torch.unflatten(words, 3, (side, side)))
+            return kernels
+
+        return generate
+
     def _initial(self, levels: Tensor, kind: torch.dtype) -> Tensor:
-        base = self.start().to(kind)[levels][:, None, None, None]
+        base = self.base.to(kind)[levels][:, None, None, None]
         if self.pattern is None:
             return base.expand(-1, self.channels, self.channels, self.side**2)
         return rounded_or_limited(base + self.pattern.terms(kind), STATE_WORDS, exact=self.is_quantized)
 
-    def start(self) -> Tensor:
-        """The constant part of each level's first state."""
-        base = self.base if self.pattern is None else self.base + self.pattern.offset
-        return rounded_or_limited(base, STATE_WORDS, exact=self.is_quantized)
-
     def _step(self, state: Tensor, step: Tensor, depthwise: Tensor, pointwise: Tensor) -> Tensor:
         exact = self.is_quantized
-        mixed = rounded_or_limited(_depthwise(state, depthwise), STATE_WORDS, exact=exact)
-        slope = rounded_or_limited(torch.einsum("oc,ncik->noik", pointwise, mixed), SLOPE_WORDS, exact=exact)
-        slope = functional.hardtanh(slope, -self.limit, self.limit)
-        return rounded_or_limited(state + slope * step, STATE_WORDS, exact=exact)
+        mixed = rounded_or_limited(_depthwise(state, depthwise), STATE_WORDS, exact=exact, in_place=True)
+        slope = torch.einsum("oc,ncik->noik", pointwise, mixed)
+        if exact:
+            slope = rounded_words(slope, SLOPE_WORDS)
+        slope = functional.hardtanh(slope, -self.limit, self.limit, inplace=True)
+        return rounded_or_limited(state + slope * step, STATE_WORDS, exact=exact, in_place=True)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, rank={self.rank}, bits={self.bits}, limit={self.limit:g}"
 
 
 class Pattern(nn.Module):
-    """What the first state has beside the complexity's constant.
+    """The outer products of the first state.
 
     Parameters
     ----------
@@ -222,13 +246,10 @@ class Pattern(nn.Module):
         See `EulerPuppeteer`.
     area
         Places of a kernel.
-    offset
-        The constant before training.
     """
 
-    def __init__(self, channels: int, rank: int, *, area: int, bits: int | None, offset: float) -> None:
+    def __init__(self, channels: int, rank: int, *, area: int, bits: int | None) -> None:
         super().__init__()
-        self.offset = nn.Parameter(torch.tensor(offset))
         self.u, self.v, self.t = (Factor((size, rank), bits=bits) for size in (channels, channels, area))
         for factor in (self.u, self.v, self.t):
             nn.init.normal_(factor.weight, std=(PATTERN_DEVIATION / rank**0.5) ** (1 / 3))

@@ -79,7 +79,8 @@ def test_euler_steps_are_the_papers_equations() -> None:
     complexity = (32 + level + 0.5) / 16
     assert generator.pattern is not None
     u, v, t = (factor.weight for factor in (generator.pattern.u, generator.pattern.v, generator.pattern.t))
-    state = math.exp(1 - complexity**-2) + generator.pattern.offset + torch.einsum("or,ir,kr->oik", u, v, t)
+    centre = sum(math.exp(1 - ((32 + each + 0.5) / 16) ** -2) for each in range(48)) / 48
+    state = math.exp(1 - complexity**-2) - centre + torch.einsum("or,ir,kr->oik", u, v, t)
     for found in one_depth(generator, 3, torch.tensor([level]))[0]:
         mixed = functional.conv2d(state[None], generator.depthwise.weight, padding=1, groups=4)[0]
         slope = torch.einsum("oc,cik->oik", generator.pointwise.weight, mixed)
@@ -91,6 +92,7 @@ def test_euler_steps_are_the_papers_equations() -> None:
 def test_a_constant_state_makes_constant_kernels_but_for_the_border() -> None:
     generator = EulerPuppeteer(16, LEVELS, rank=0)
     kernels = one_depth(generator, 1, torch.tensor([10]))[0, 0].flatten(2)
+    assert generator.base[10] == math.exp(1 - ((32 + 10.5) / 16) ** -2)
     within = kernels[:, 1:-1, 1:-1]
     assert (within - within[:, :1, :1]).abs().max() < 1e-5
     patterned = one_depth(EulerPuppeteer(16, LEVELS, rank=4), 1, torch.tensor([10]))[0, 0].flatten(2)
@@ -108,6 +110,18 @@ def test_groups_of_several_depths_get_what_each_gets_alone(kind: str) -> None:
         alone = one_depth(generator, depth, level[None])[0]
         for layer in range(depth):
             assert torch.equal(together[layer][index], alone[layer])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bits", [None, 8])
+@pytest.mark.parametrize("kind", KINDS)
+def test_prepared_generation_is_the_same(kind: str, bits: int | None) -> None:
+    generator = puppeteer(kind, bits).eval()
+    levels = torch.tensor([47, 3, 20])
+    generate = generator.prepared(3)
+    for _ in range(2):
+        found = torch.stack(list(generate(levels)), dim=1)
+        torch.testing.assert_close(found, one_depth(generator, 3, levels), atol=1e-5 if bits is None else 0, rtol=1e-5)
 
 
 def test_levels_are_steps_of_the_complexity() -> None:
@@ -181,6 +195,10 @@ def test_gains_stay_positive() -> None:
         assert isinstance(norm, nn.BatchNorm2d)
         nn.init.normal_(norm.weight)
     layers(torch.rand(3, 8, 5, 5), torch.tensor([9_000, 9_500, 10_000]))
+    assert (
+        min(float(parameter.detach().min()) for name, parameter in layers.norms.named_parameters() if "weight" in name)
+        > 0
+    )
     multipliers, _, _ = layers.scaling()
     assert 0 < multipliers.min() <= multipliers.max() <= 4095
     assert multipliers.max() >= 2048
