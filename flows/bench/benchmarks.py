@@ -10,6 +10,7 @@ from karui.flows.bench.capsule_routing import CAPSULE_ROUTING
 from karui.flows.bench.capsule_sharing import CAPSULE_SHARING
 from karui.flows.bench.cnv import CNV
 from karui.flows.bench.coding_speed import CODING_SPEED
+from karui.flows.bench.complexity import COMPLEXITY
 from karui.flows.bench.corruption import CORRUPTION
 from karui.flows.bench.decomposed_mnist import DECOMPOSED_MNIST
 from karui.flows.bench.decomposed_mnist_rtl import DECOMPOSED_MNIST_RTL
@@ -35,8 +36,6 @@ from karui.flows.bench.limited_precision import LIMITED_PRECISION
 from karui.flows.bench.mobilenet_fit import MOBILENET_FIT
 from karui.flows.bench.onnx_integer import ONNX_INTEGER
 from karui.flows.bench.popcount_speed import POPCOUNT_SPEED
-from karui.flows.bench.puppet_generation import PUPPET_GENERATION
-from karui.flows.bench.puppet_table import PUPPET_TABLE
 from karui.flows.bench.separable_cost import SEPARABLE_COST
 from karui.flows.bench.sfc_timing import SFC_TIMING
 from karui.flows.bench.simulation_speed import SIMULATION_SPEED
@@ -90,6 +89,5 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     CAPSULE_ARITHMETIC,
     CAPSULE_ROUTING,
     CAPSULE_COMPRESSION,
-    PUPPET_TABLE,
-    PUPPET_GENERATION,
+    COMPLEXITY,
 )

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, equal
-from karui.flows.bench.estimate import TOLERANCE, error
+from karui.flows.bench.estimate import TOLERANCE
+from karui.flows.bench.lone_engine import close, place, play, play_netlist
 from karui.flows.bench.mapped_cells import cell_figures, look_up_tables, map_design
 from karui.flows.design import Design
-from karui.flows.synthesize import SynthesisResult, TimingMissed, find_device, synthesize
+from karui.flows.synthesize import find_device
 from karui.hw.emit.accelerator import module_name
 from karui.hw.plan.estimate import Fold, cost
 from karui.hw.plan.folding import Folding
-from karui.sim.netlist import NETLIST_NAME, ecp5_models, write_netlist_design
-from karui.sim.regression import run_regression
-from karui.sim.results import BackPressure
 from karui.sw.golden import evaluate
 from karui.sw.ir import Graph, GraphBuilder
 from karui.sw.numerics import signed
@@ -76,14 +73,14 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
         folding = Folding(folds={ROUTED: fold, "lengths": Fold(simd=1, pe=1)})
         design = Design.create(graph, run.folder / f"lanes-{lanes}", folding)
         run.progress(f"{name}: simulating {FRAMES} frames")
-        checks += _play(design, name, frames, expected)
+        checks += play(design, name, frames, expected, seed=SEED)
         run.progress(f"{name}: mapping to {DEVICE.name}")
         mapped = map_design(design, DEVICE)[module_name(ROUTED)]
         stage = design.accelerator.stages[0]
         estimated = cost(stage.op, stage, fold)
         checks += [
-            _close(f"{name}: look-up tables", estimated.luts, look_up_tables(mapped)),
-            _close(f"{name}: block RAMs", estimated.block_rams, mapped.bram),
+            close(f"{name}: look-up tables", estimated.luts, look_up_tables(mapped)),
+            close(f"{name}: block RAMs", estimated.block_rams, mapped.bram),
             equal(f"{name}: multipliers, as estimated", mapped.dsp, estimated.dsps),
         ]
         details[name] = {
@@ -92,10 +89,10 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
             **cell_figures(mapped),
         }
         if lanes == PLACED_LANES:
-            result = _place(design, run)
+            result = place(design, run, device=DEVICE, clock_mhz=AIM_MHZ, seeds=SEEDS)
             reached = round(result.fmax_mhz or 0.0, 1)
             run.progress(f"{name}: simulating the netlist")
-            failure = _play_netlist(design, frames[:NETLIST_FRAMES], expected[:NETLIST_FRAMES])
+            failure = play_netlist(design, frames[:NETLIST_FRAMES], expected[:NETLIST_FRAMES], seed=SEED)
             checks += [
                 equal(f"{name}: failed checks of the netlist", failure or "none", "none"),
                 at_least(f"{name}: clock, best of {SEEDS} seeds, MHz", reached, CLOCK_MHZ),
@@ -103,52 +100,6 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
             details[name]["frames_a_second"] = round(1e6 * reached / design.accelerator.interval)
             details[name]["critical_path"] = str(result.critical_path).split("\n")
     return BenchmarkResult(checks=tuple(checks), details=details, seed=SEED)
-
-
-def _play(design: Design, name: str, frames: Integers, expected: Integers) -> list[Check]:
-    checks = []
-    for mode in (BackPressure.NONE, BackPressure.RANDOM):
-        result = run_regression(design.rtl, frames, expected, back_pressure=mode, seed=SEED)
-        checks.append(equal(f"{name}: failed checks, {mode} pauses", result.failure() or "none", "none"))
-        if mode is BackPressure.NONE:
-            interval, latency = result.initiation_interval, result.latency
-            accelerator = design.accelerator
-            checks += [
-                equal(f"{name}: cycles a frame, as predicted", interval and interval.max, accelerator.interval),
-                equal(f"{name}: cycles of latency, as predicted", latency and latency.max, accelerator.latency),
-            ]
-    return checks
-
-
-def _close(what: str, estimate: float, found: float) -> Check:
-    """An estimate against what was mapped."""
-    off = error(estimate, found)
-    return Check(
-        what=f"{what}, estimate against mapped, %",
-        value=round(off, 1),
-        target=f"within {100 * TOLERANCE:g}",
-        passed=abs(off) <= 100 * TOLERANCE,
-    )
-
-
-def _placed(design: Design) -> Path:
-    return design.folder / "placed"
-
-
-def _place(design: Design, run: BenchmarkRun) -> SynthesisResult:
-    try:
-        return synthesize(
-            design.rtl, _placed(design), device=DEVICE, clock_mhz=AIM_MHZ, seeds=SEEDS, progress=run.progress
-        )
-    except TimingMissed as missed:
-        return missed.result
-
-
-def _play_netlist(design: Design, frames: Integers, expected: Integers) -> str | None:
-    """Play the netlist that was placed."""
-    folder = design.folder / "netlist"
-    write_netlist_design(design.rtl, _placed(design) / NETLIST_NAME, folder)
-    return run_regression(folder, frames, expected, seed=SEED, latency_frames=1, libraries=ecp5_models()).failure()
 
 
 CAPSULE_ROUTING = Benchmark(

@@ -205,7 +205,7 @@ class ComplexityConfig:
         total = sum((part.cost for part in parts), start=Resources())
         total += sum((self.columns_memory.cost for _ in range(self.lanes)), start=Resources())
         rounding = 2 * 2 * self.rows.sum_format.bits
-        luts = 240 + rounding + 5 * self.total_bits + 2 * self.op.offset.bit_length() + 2 * self.scale.gates
+        luts = 140 + rounding + 5 * self.total_bits + 2 * self.op.offset.bit_length() + 2 * self.scale.gates
         return total + Resources(luts=luts, dsps=self.scale.multipliers)
 
 

@@ -70,7 +70,7 @@ class HistogramSumConfig:
         """Cells, estimated."""
         counts = memory_cost(self.bins, self.count_bits, distributed=0)
         table = memory_cost(len(self.growth), self.growth_bits, distributed=DISTRIBUTED_ROM_WORDS)
-        luts = 80 + 10 * self.count_bits + 2 * self.total_bits + table.luts
+        luts = 40 + 8 * self.count_bits + 2 * self.total_bits + table.luts
         return Resources(luts=luts, block_rams=BANKS * counts.block_rams + table.block_rams)
 
 

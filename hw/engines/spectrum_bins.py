@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -83,9 +84,11 @@ class SpectrumBinsConfig:
     @property
     def cost(self) -> Resources:
         """Cells, estimated."""
-        total, norm = self.sums.bits, self.normalize
-        luts = 7 * total + 2 * self.power_bits + norm.latency * norm.width + 7 * MANTISSA_BITS + self.square.gates * 2
-        return Resources(luts=luts + 20 * len(self.square.partials) + 90, dsps=self.square.multipliers)
+        total, norm, square = self.sums.bits, self.normalize, self.square
+        luts = 4 * total + 2 * self.power_bits + norm.latency * norm.width + 7 * MANTISSA_BITS + square.gates * 2
+        # Of two limbs' products in either order there is one.
+        limbs = isqrt(square.multipliers)
+        return Resources(luts=luts + 10 * len(square.partials) + 90, dsps=limbs * (limbs + 1) // 2)
 
 
 class SpectrumBins(wiring.Component):

@@ -23,8 +23,8 @@ def expected(frames: Iterable[np.ndarray]) -> list[int]:
 class Bench:
     """Plays frames, and records in which cycles they begin and end and their sums come."""
 
-    def __init__(self) -> None:
-        self.histogram = HistogramSum(CONFIG)
+    def __init__(self, config: HistogramSumConfig = CONFIG) -> None:
+        self.histogram = HistogramSum(config)
         self.reset = Signal()
         self.sums: list[int] = []
         self.begun: list[int] = []
@@ -97,8 +97,7 @@ def test_sums_and_their_cycles() -> None:
 
 def test_waits_for_a_clear_histogram() -> None:
     config = HistogramSumConfig(bins=64, growth=CONFIG.growth)
-    bench = Bench()
-    bench.histogram = HistogramSum(config)
+    bench = Bench(config)
     frames = [frame + 7 * place for place, frame in enumerate(frames_of(1))]
     assert bench.run(frames) == expected(frames_of(1))
     waits = np.array(bench.begun[2:]) - bench.ended[:-2]
