@@ -36,6 +36,8 @@ from karui.flows.bench.limited_precision import LIMITED_PRECISION
 from karui.flows.bench.mobilenet_fit import MOBILENET_FIT
 from karui.flows.bench.onnx_integer import ONNX_INTEGER
 from karui.flows.bench.popcount_speed import POPCOUNT_SPEED
+from karui.flows.bench.puppet_generation import PUPPET_GENERATION
+from karui.flows.bench.puppet_table import PUPPET_TABLE
 from karui.flows.bench.separable_cost import SEPARABLE_COST
 from karui.flows.bench.sfc_timing import SFC_TIMING
 from karui.flows.bench.simulation_speed import SIMULATION_SPEED
@@ -90,4 +92,6 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     CAPSULE_ROUTING,
     CAPSULE_COMPRESSION,
     COMPLEXITY,
+    PUPPET_TABLE,
+    PUPPET_GENERATION,
 )
