@@ -19,6 +19,7 @@ from karui.flows.build_folder import BuildError, BuildFolder
 from karui.flows.compare import ComparisonFailed, compare_files
 from karui.flows.counting import count_network, parse_image, parse_ratio, show, show_networks, to_json
 from karui.flows.progress import console, error_console, stage_display
+from karui.flows.puppet_pictures import draw as draw_puppet
 from karui.flows.recipe import find_recipe, recipe_names
 from karui.flows.report.results import find_checkout, keep, update_readme
 from karui.flows.settings import Settings
@@ -248,6 +249,17 @@ def sweep(
     plot(result, folder / "sweep.svg")
     show_sweep(result)
     console.print(f"recorded in {folder / 'sweep.json'}, drawn in {folder / 'sweep.svg'}", soft_wrap=True)
+
+
+@app.command()
+def pictures(
+    recipe: RecipeName,
+    out: Annotated[Path | None, typer.Option("--out", help="out/pictures unless given.", metavar="DIR")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Draw a network of generated kernels: kernels along the depth, images by complexity, accuracy over cycles."""
+    for path in draw_puppet(find_recipe(recipe), out or Path("out/pictures"), data_dir=data_dir):
+        console.print(f"drawn in {path}", soft_wrap=True, highlight=False)
 
 
 @app.command()

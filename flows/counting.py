@@ -21,6 +21,7 @@ from karui.sw.models.catalog import NETWORKS
 from karui.sw.models.count import NetworkCount, count
 from karui.sw.models.factorization import Factorization, factorizations, multiplier_prediction
 from karui.sw.models.mobilenet import MobileNetConfig, MobileNetV2Config
+from karui.sw.models.puppet import PuppetConfig
 from karui.sw.nn.precision import FLOAT
 
 # For tables, on a terminal of any width: a figure cut short would be another figure.
@@ -114,8 +115,9 @@ def count_config(config: ModelConfig) -> NetworkCount:
     if isinstance(config, CapsNetConfig | CapsuleVggConfig):
         # Integer capsules have the parameters of real ones, and compute with values too.
         config = replace(config, precision=FLOAT)
-    # Binary networks are small, and their integer layers compute with values, which the meta device has not.
-    with torch.device("meta" if isinstance(config, LightConfig) else "cpu"):
+    # Binary networks and puppets are small, and compute with values, which the meta device has not.
+    has_no_values = isinstance(config, LightConfig) and not isinstance(config, PuppetConfig)
+    with torch.device("meta" if has_no_values else "cpu"):
         return count(build_model(config), input_shape(config))
 
 

@@ -54,7 +54,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
         }
         networks[title] = real_twin(config, checkpoint.model)
         generators[title] = _puppet(networks[title]).layers.puppeteer
-        images = torch.from_numpy(dataset.test_images[:BATCH]).float()
+        images = torch.tensor(dataset.test_images[:BATCH]).float()
         run.progress(f"{title}: {rows[title]}")
     if len(rows) < len(RECIPES):
         return BenchmarkResult(checks=tuple(checks), details={"networks": rows}, seed=SEED)

@@ -108,7 +108,7 @@ def _row(model: nn.Sequential, config: PuppetConfig, dataset: Dataset) -> dict[s
         "parts": {part.name: part.parameters for part in size.parts},
     }
     if config.generator != "stored":
-        row["depths, images"] = depth_counts(model, torch.from_numpy(dataset.test_images))
+        row["depths, images"] = depth_counts(model, torch.tensor(dataset.test_images))
     return row
 
 

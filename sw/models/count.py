@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from karui.sw.ir.puppet_ops import KERNEL_SIDE
 from karui.sw.nn.binary_conv import BinaryConv2d
 from karui.sw.nn.binary_linear import BinaryLinear
 from karui.sw.nn.capsule import CapsulePrediction
 from karui.sw.nn.fastfood import Fastfood
+from karui.sw.nn.generated_layers import GeneratedLayers
 from karui.sw.nn.logit_scale import LogitScale
 from karui.sw.nn.quant_conv import QuantConv2d
 from karui.sw.nn.quant_linear import QuantLinear
@@ -135,12 +137,12 @@ def count(model: nn.Module, input_shape: Sequence[int]) -> NetworkCount:
     counted: set[nn.Parameter] = set()
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        parameters = set(module.parameters(recurse=False)) - counted
+        parameters = set(module.parameters(recurse=isinstance(module, GeneratedLayers))) - counted
         counted.update(parameters)
         total = sum(parameter.numel() for parameter in parameters)
         counts.append(_layer_count(names[module], module, inputs[0], output, total))
 
-    names = {module: name for name, module in model.named_modules() if any(True for _ in module.parameters(False))}
+    names = _counted(model)
     handles = [module.register_forward_hook(record) for module in names]
     try:
         model.eval()
@@ -161,6 +163,20 @@ def count(model: nn.Module, input_shape: Sequence[int]) -> NetworkCount:
     return NetworkCount(input_shape=tuple(input_shape), layers=tuple(counts))
 
 
+def _counted(model: nn.Module) -> dict[nn.Module, str]:
+    """Modules that own parameters, by name; generated layers with all that is inside."""
+    names: dict[nn.Module, str] = {}
+    generated: list[str] = []
+    for name, module in model.named_modules():
+        if any(name.startswith(f"{outer}.") for outer in generated):
+            continue
+        if isinstance(module, GeneratedLayers):
+            generated.append(name)
+        if isinstance(module, GeneratedLayers) or any(True for _ in module.parameters(False)):
+            names[module] = name
+    return names
+
+
 def _layer_count(name: str, module: nn.Module, given: Tensor, output: Tensor, parameters: int) -> LayerCount:
     kernel: tuple[int, ...] = ()
     groups, macs = 1, 0
@@ -171,6 +187,10 @@ def _layer_count(name: str, module: nn.Module, given: Tensor, output: Tensor, pa
             macs = output.numel() * module.weight[0].numel()
         case CapsulePrediction():
             macs = module.weight.numel()
+        case GeneratedLayers():
+            # Of the least depth; what generates the kernels is not counted.
+            kernel = (KERNEL_SIDE, KERNEL_SIDE)
+            macs = module.first_depth * output.numel() * KERNEL_SIDE**2 * module.channels
         case nn.Linear() | QuantLinear() | BinaryLinear():
             macs = output.numel() * module.weight[0].numel()
         case Fastfood():

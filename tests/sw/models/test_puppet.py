@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from karui.sw.models.build import build_model
+from karui.sw.models.count import count
 from karui.sw.models.puppet import PuppetConfig, build_puppet, fixed_twin
 from karui.sw.models.puppet_network import PuppetNetwork
 from karui.sw.models.puppet_size import stored_size
@@ -67,6 +68,14 @@ def test_a_twins_kernels_are_counted_and_are_ten_times_as_many() -> None:
     assert {part.name: part.parameters for part in others.parts}["kernels"] == 5 * 9 * 32 * 32
     assert (own.parameters, others.parameters) == (3546, 47082)
     assert others.parameters >= 10 * own.parameters
+
+
+def test_a_puppet_is_counted_at_its_least_depth() -> None:
+    counted = count(build_puppet(CONFIG), CONFIG.image)
+    layers = {layer.name: layer for layer in counted.layers}
+    assert counted.parameters == stored_size(build_puppet(CONFIG), CONFIG).parameters
+    assert layers["puppet.layers"].macs == 3 * 8 * 8 * 9 * 8 * 8
+    assert layers["puppet.stem.0"].macs == 9 * 8 * 8 * 8
 
 
 @torch.no_grad()
