@@ -30,8 +30,8 @@ from karui.sw.ir.complexity_op import Complexity as ComplexityOp
 from karui.sw.numerics import NumberFormat
 from karui.sw.numerics import signed as signed_format
 
-QUEUED_SUMS = 8
-"""Frames whose pixels are summed and whose spectrum is not yet."""
+_QUEUED_SUMS = 8
+"""Images whose pixels are summed and whose spectrum is not: two halves of either memory, and what has left them."""
 STORE_LATENCY = 3
 """Cycles from an image's last beat to the first pass over it: its brightness, the word, and the word's place."""
 
@@ -152,14 +152,10 @@ class ComplexityConfig:
         return self.columns.latency + self.bins.end_latency
 
     @property
-    def sum_latency(self) -> int:
-        """Cycles from the start of a pass over columns to the sum of its histogram."""
-        return self.columns.cycles + self.column_latency + self.magnitudes.latency
-
-    @property
     def result_latency(self) -> int:
         """Cycles from the start of a pass over columns to the word."""
-        return self.sum_latency + 1 + self.scale.latency + 2
+        sums = self.columns.cycles + self.column_latency + self.magnitudes.latency
+        return sums + 1 + self.scale.latency + 2
 
     @property
     def interval(self) -> int:
@@ -188,7 +184,6 @@ class ComplexityConfig:
             (HALVES, rows + self.row_latency + columns + 1),
             (BANKS, filled + self.pixels.clear_cycles),
             (BANKS, columns + self.column_latency + self.magnitudes.clear_cycles),
-            (QUEUED_SUMS, filled + STORE_LATENCY + rows + self.row_latency + self.sum_latency + 1),
         )
 
     @property
@@ -260,13 +255,12 @@ class Complexity(wiring.Component):
         wiring.connect(m, bins.o, magnitudes.i)
         wiring.connect(m, output.o, wiring.flipped(self.o))
 
-        # An image begins when its half, its histogram and the place of its sum are free.
-        transfer, begins, summed = Signal(), Signal(), Signal()
+        # An image begins when a half of the memory and a histogram are free.
+        transfer, begins = Signal(), Signal()
         word = cycle(m, "word", config.beats, step=transfer)
         images = level(m, "images", HALVES, up=begins, down=rows.ends)
-        queued = level(m, "queued", QUEUED_SUMS, up=begins, down=summed)
         m.d.comb += [
-            self.i.ready.eq(~word.is_first | (~images.full & ~queued.full & pixels.room & self._rested(m, begins))),
+            self.i.ready.eq(~word.is_first | (~images.full & pixels.room & self._rested(m, begins))),
             transfer.eq(self.i.valid & self.i.ready),
             begins.eq(transfer & word.is_first),
             pixels.begin.eq(begins),
@@ -289,7 +283,6 @@ class Complexity(wiring.Component):
             columns.go.eq(~ready.empty & magnitudes.room & output.credit),
             magnitudes.begin.eq(columns.begins),
             output.reserve.eq(columns.begins),
-            summed.eq(magnitudes.o.valid),
         ]
         self._scale(m, pixels.o, magnitudes.o, output)
         return m
@@ -390,14 +383,16 @@ class Complexity(wiring.Component):
     ) -> None:
         """The word of both sums; that of pixels is there long before."""
         config, op = self.config, self.config.op
-        m.submodules.sums = sums = SyncFIFOBuffered(width=config.pixels.total_bits, depth=QUEUED_SUMS)
+        m.submodules.sums = sums = SyncFIFOBuffered(width=config.pixels.total_bits, depth=_QUEUED_SUMS)
         total = Signal(config.total_bits, reset_less=True)
         m.d.comb += [
             sums.w_data.eq(pixels.payload),
             sums.w_en.eq(pixels.valid),
             sums.r_en.eq(magnitudes.valid),
         ]
-        m.d.sync += total.eq(sums.r_data + magnitudes.payload * config.shape[2])
+        # Three times, where there are colours.
+        more = magnitudes.payload << 1 if config.shape[2] == 3 else 0
+        m.d.sync += total.eq(sums.r_data + magnitudes.payload + more)
         multiplier = Const(op.multiplier, config.scale.right)
         product = config.scale.build(m, Cat(total, 0).as_signed(), multiplier, name="scale")
         start = op.offset + (1 << (op.shift - 1))

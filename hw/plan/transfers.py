@@ -22,7 +22,7 @@ from karui.hw.engines.arg_max import ArgMaxConfig
 from karui.hw.engines.bit_plane_engine import BitPlaneEngineConfig
 from karui.hw.engines.channel_shuffle import READ_LATENCY as SHUFFLE_LATENCY
 from karui.hw.engines.channel_shuffle import ChannelShuffleConfig
-from karui.hw.engines.complexity import QUEUED_SUMS, STORE_LATENCY, ComplexityConfig
+from karui.hw.engines.complexity import STORE_LATENCY, ComplexityConfig
 from karui.hw.engines.concat import LATENCY as CONCAT_LATENCY
 from karui.hw.engines.concat import ConcatConfig
 from karui.hw.engines.constant_engine import ConstantEngineConfig
@@ -141,10 +141,9 @@ def _(config: ComplexityConfig, graph: EventGraph, inputs: Sequence[int], output
     (words,), only, frame = inputs, np.array([0]), config.beats
     # Passes over rows and columns, between which there is a cycle.
     rows, columns = (graph.events(1, sums.cycles + 1) for sums in (config.rows, config.columns))
-    # An image begins when a half of the memory is free, a histogram clear, and a place for its sum free.
+    # An image begins when a half of the memory is free and a histogram clear.
     graph.wait_at(words, only, rows, only - HALVES, config.rows.cycles + 1)
     graph.wait_at(words, only, words, only - 1 - (BANKS - 1) * frame, config.pixels.clear_cycles)
-    graph.wait_at(words, only, columns, only - QUEUED_SUMS, config.sum_latency + 1)
     if config.is_paced:
         graph.wait_at(words, only, words, only - frame, config.interval)
     graph.wait_at(rows, only, words, only + frame - 1, STORE_LATENCY)

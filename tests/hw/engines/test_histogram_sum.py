@@ -47,8 +47,11 @@ class Bench:
         self.now += 1
 
     async def frame(self, context: Any, elements: np.ndarray, gaps: float = 0) -> None:
+        waited = 0
         while not context.get(self.histogram.room):
             await self.step(context)
+            waited += 1
+            assert waited < 200, "no histogram becomes clear"
         context.set(self.histogram.begin, 1)
         self.begun.append(self.now)
         for place, element in enumerate(elements):
