@@ -24,7 +24,8 @@ from karui.hw.plan.generated_transfers import GeneratedTransfers, InnerTransfers
 from karui.hw.plan.stages import Stage
 from karui.sw.ir import GeneratedLayers
 
-_ROUNDS = 10_000
+_ROUNDS, _FRAMES = 10_000, 8
+"""Rounds in which transfers settle, and frames by which they may be later than those of a lone frame."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +69,11 @@ class GeneratedStageConfig:
 
     @cached_property
     def interval(self) -> int:
-        """Cycles a frame: the least at which all transfers inside keep to one schedule, frame after frame."""
+        """Cycles a frame: the least at which all transfers inside keep to one schedule, frame after frame.
+
+        Where generators set the pace, and not the convolution, a memory's two halves can make every other frame a cycle
+        shorter.
+        """
         graph = EventGraph()
         layers = self.layers
         maps, complexity = graph.events(layers.entry.beats), graph.events(1)
@@ -79,7 +84,7 @@ class GeneratedStageConfig:
             raise ArithmeticError(f"layers of depth {self.depth} do not settle")
 
         def keeps(period: int) -> bool:
-            return graph.earliest(alone, period=period, rounds=_ROUNDS, within=period) is not None
+            return graph.earliest(alone, period=period, rounds=_ROUNDS, within=_FRAMES * period) is not None
 
         least, step = least_interval(layers, self.depth), 1
         if keeps(least):

@@ -1,5 +1,6 @@
 """Layers with generated kernels through generator and Verilator: words, and cycles depth by depth."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from karui.hw.emit.accelerator import Accelerator
 from karui.hw.emit.design_folder import write_design
-from karui.hw.plan.folding import Folding, fold_for_interval
+from karui.hw.memory.resources import Resources
+from karui.hw.plan.folding import Folding, fold_for_interval, total_cost
 from karui.hw.plan.stages import stages
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
@@ -104,29 +106,33 @@ def folded(graph: Graph, interval: int, **layers: int) -> Folding:
     return Folding(folds=folds)
 
 
-def check_depths(graph: Graph, folding: Folding, folder: Path) -> Accelerator:
+def check_depths(
+    graph: Graph, folding: Folding, folder: Path, *, frames: int = 8, modes: Iterable[BackPressure] = BackPressure
+) -> Accelerator:
     """Words and cycles of frames of each depth, and of a mixture of all; its words also with pauses."""
     accelerator = Accelerator(graph=graph, folding=folding)
     write_design(accelerator, folder)
+    alone = frames // 2
     for step, (depth, (interval, latency)) in enumerate(accelerator.by_depth.items()):
-        frames = frames_of(graph, [step] * 8)
-        assert depths(graph, frames) == [depth] * 8
-        result = run_regression(folder, frames, evaluate(graph, frames))
+        alike = frames_of(graph, [step] * frames)
+        assert depths(graph, alike) == [depth] * frames
+        result = run_regression(folder, alike, evaluate(graph, alike), latency_frames=alone)
         assert result.passed, result.failure()
         assert (result.initiation_interval.min, result.initiation_interval.max) == (interval, interval)
         assert (result.latency.min, result.latency.max) == (latency, latency)
-    mixed = frames_of(graph, [0, 1, 2, 2, 0, 2, 1, 0, 0, 1, 2, 0, 1, 1, 2, 0])
+    mixed = frames_of(graph, [0, 1, 2, 2, 0, 2, 1, 0, 0, 1, 2, 0, 1, 1, 2, 0][: 2 * frames])
     expected = evaluate(graph, mixed)
-    for mode in BackPressure:
-        result = run_regression(folder, mixed, expected, back_pressure=mode, seed=5)
+    predicted = [accelerator.by_depth[depth] for depth in depths(graph, mixed)]
+    for mode in modes:
+        result = run_regression(folder, mixed, expected, back_pressure=mode, seed=5, latency_frames=alone)
         assert result.passed, result.failure()
         if mode is BackPressure.NONE:
-            # Four frames go alone; of those that follow one another each takes the cycles of its own depth.
-            predicted = [accelerator.by_depth[depth][0] for depth in depths(graph, mixed)]
-            assert result.initiation_interval.min == min(predicted)
-            assert result.initiation_interval.max == max(predicted)
-            assert result.initiation_interval.mean == pytest.approx(np.mean(predicted), rel=0.25)
-            assert result.latency.max <= max(latency for _, latency in accelerator.by_depth.values())
+            # The first of the frames that follow one another is alone too; those behind it take the cycles of their own
+            # depths, counted from one on that came when the pipeline was full.
+            intervals, latencies = zip(*predicted, strict=True)
+            assert result.latency.mean == np.mean(latencies[: alone + 1])
+            assert result.initiation_interval.mean in [np.mean(intervals[alone + first :]) for first in (1, 2, 3)]
+            assert {result.initiation_interval.min, result.initiation_interval.max} <= set(intervals)
     assert accelerator.predicted.initiation_interval.min == accelerator.by_depth[graph.node("layers").op.depths[0]][0]
     assert accelerator.predicted.initiation_interval.max == accelerator.interval
     return accelerator
@@ -141,3 +147,58 @@ def test_depths(generator: Generator, residual: bool, tmp_path: Path) -> None:
     assert {depth: interval for depth, (interval, _) in accelerator.by_depth.items()} == {
         depth: depth * 36 * 144 // 4 for depth in (2, 3, 4)
     }
+
+
+@GENERATORS
+def test_a_class_at_the_end(generator: Generator, tmp_path: Path) -> None:
+    graph = network(generator, first_depth=1, classes=5)
+    accelerator = Accelerator(graph=graph, folding=fold_for_interval(stages(graph), 4000))
+    assert accelerator.interval <= 4000
+    write_design(accelerator, tmp_path)
+    frames = frames_of(graph, [0, 2, 1, 1, 0, 2])
+    result = run_regression(tmp_path, frames, evaluate(graph, frames), back_pressure=BackPressure.BURSTY, seed=2)
+    assert result.passed, result.failure()
+
+
+def test_a_wrong_step_is_found(tmp_path: Path) -> None:
+    graph = network(EULER)
+    constant = graph.constants["layers.step"]
+    wrong = replace(constant, values=constant.values + 64)
+    broken = replace(graph, constants={**graph.constants, "layers.step": wrong})
+    write_design(Accelerator(graph=broken, folding=folded(broken, 6000)), tmp_path)
+    frames = frames_of(graph, [0, 1, 2])
+    assert not run_regression(tmp_path, frames, evaluate(graph, frames)).passed
+
+
+def full_size(generator: Generator) -> tuple[Graph, Folding]:
+    """14 x 14 positions, 32 channels, 4 to 6 layers, and 64 products a cycle."""
+    graph = network(generator, size=14, channels=32, shift=14, first_depth=4)
+    return graph, folded(graph, LAYER * 6, simd=8, pe=8)
+
+
+LAYER = 14 * 14 * 9 * 32 * 32 // 64
+FULL_SIZE = pytest.mark.parametrize(
+    "generator", [replace(EULER, levels=16, rank=4), replace(LOW_RANK, levels=16, rank=16, terms=8, centre=8)]
+)
+
+
+@FULL_SIZE
+def test_full_size_is_estimated_to_fit(generator: Generator) -> None:
+    graph, folding = full_size(generator)
+    accelerator = Accelerator(graph=graph, folding=folding)
+    assert {depth: interval for depth, (interval, _) in accelerator.by_depth.items()} == {
+        depth: depth * LAYER for depth in (4, 5, 6)
+    }
+    # Three fifths of an ECP5-85F.
+    assert total_cost(accelerator.stages, folding).fits(Resources(luts=50_184, block_rams=124, dsps=93))
+
+
+@pytest.mark.slow
+@FULL_SIZE
+def test_full_size(generator: Generator, tmp_path: Path) -> None:
+    graph, folding = full_size(generator)
+    accelerator = check_depths(graph, folding, tmp_path, frames=4, modes=(BackPressure.NONE, BackPressure.RANDOM))
+    # The first layer's kernels are the only ones that a lone frame waits for.
+    assert {depth: latency - depth * LAYER for depth, (_, latency) in accelerator.by_depth.items()} == dict.fromkeys(
+        (4, 5, 6), accelerator.by_depth[4][1] - 4 * LAYER
+    )
