@@ -64,7 +64,7 @@ FrameRate = Annotated[float | None, typer.Option("--frame-rate", help="Frames a 
 Fit = Annotated[bool, typer.Option("--fit", help="The best rate within the device.")]
 Images = Annotated[int | None, typer.Option("--images", help="Test images through the RTL; all unless given.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the training; trains anew.")]
-Seeds = Annotated[int | None, typer.Option("--seeds", help="Placement seeds to try; all are recorded.")]
+Seeds = Annotated[int | None, typer.Option("--seeds", help="Placement seeds to try until one meets the clock.")]
 Retrain = Annotated[bool, typer.Option("--retrain", help="Train even where a checkpoint ships with the recipe.")]
 
 

@@ -182,7 +182,7 @@ class Design:
         clock_mhz : float
             Clock asked for.
         seeds : int
-            Placement seeds tried; the fastest result is kept.
+            Placement seeds tried at most, in order until one meets the clock; where none does, the fastest is kept.
         folder : Path, optional
             For the outputs; ``synthesis/<device>`` in the design's folder unless given.
         progress : callable

@@ -45,7 +45,7 @@ class HardwareConfig:
     fill : DeviceFill
         How much of the device such a design may take.
     seeds : int
-        Placement seeds tried; the fastest result is kept.
+        Placement seeds tried at most, in order until one meets the clock; where none does, the fastest is kept.
     images : int or None
         Test images played through the RTL; all of them unless given.
     netlist_images : int

