@@ -11,7 +11,7 @@ from karui.hw.engines.histogram_sum import HistogramSumConfig
 from karui.hw.engines.spectrum_bins import SpectrumBinsConfig
 from karui.hw.streams.stream import FIFO_LATENCY
 from karui.sim.results import BackPressure
-from karui.sim.stream_testbench import run_stream
+from karui.sim.stream_testbench import run_stream, run_streams
 from karui.sw.ir import complexity_of
 from karui.sw.ir.complexity_arithmetic import complexity_words
 from karui.sw.numerics import unsigned
@@ -92,6 +92,28 @@ def test_other_words(bits: int) -> None:
 def test_back_pressure(source: BackPressure, sink: BackPressure) -> None:
     check(config_of((6, 4, 1), 2), source=source, sink=sink)
     check(config_of((4, 4, 3), 1), source=source, sink=sink)
+
+
+@pytest.mark.parametrize(("shape", "lanes"), [((4, 6, 1), 1), ((8, 6, 1), 1)])
+@pytest.mark.parametrize("pause", ["in an image", "behind results"])
+def test_long_pauses(shape: Shape, lanes: int, pause: str) -> None:
+    """All that is held is full when the pause ends; then images follow one another faster than they can for long."""
+    config = config_of(shape, lanes)
+    images = images_of(config, 12)
+    begins = np.zeros(images.size, dtype=np.int64)
+    takes = np.zeros(len(images), dtype=np.int64)
+    if pause == "in an image":
+        begins[config.beats - 1] = 1000
+    else:
+        takes[0] = 6000
+    _, outputs = run_streams(
+        Complexity(config),
+        {"i": images.reshape(-1, 1)},
+        {"o": len(images)},
+        arrivals={"i": np.maximum.accumulate(begins)},
+        takes={"o": np.maximum.accumulate(takes)},
+    )
+    assert outputs["o"].words[:, 0].tolist() == complexity_words(config.op, images, config.tables).tolist()
 
 
 def test_refuses_lanes_that_do_not_divide_both_sides() -> None:
