@@ -19,6 +19,7 @@ from karui.hw.generated.euler_generator import EulerGeneratorConfig, EulerKernel
 from karui.hw.generated.frame_orders import FrameOrders, FrameOrdersConfig
 from karui.hw.generated.joints import chain, converter, to_both
 from karui.hw.generated.kernel_memory import KERNEL_READ_LATENCY, KernelMemory, KernelMemoryConfig
+from karui.hw.generated.layer_factors import LayerFactorsConfig
 from karui.hw.generated.layer_scaling import LayerScaling, LayerScalingConfig
 from karui.hw.generated.loop_entry import LoopEntry, LoopEntryConfig
 from karui.hw.generated.low_rank_generator import ORDERS as LOW_RANK_ORDERS
@@ -207,16 +208,9 @@ class GeneratedLayersConfig:
                 for simd in divisors(self.channels)
                 if simd % lanes == 0 or lanes % simd == 0
             ]
+        factors = LayerFactorsConfig(op=self.op, order=order, channels=self.channels, constants=self.constants)
         return [
-            LowRankGeneratorConfig(
-                op=self.op,
-                order=order,
-                channels=self.channels,
-                constants=self.constants,
-                lanes=lanes,
-                simd=simd,
-            )
-            for simd in divisors(self.op.generator.rank)
+            LowRankGeneratorConfig(factors=factors, lanes=lanes, simd=simd) for simd in divisors(self.op.generator.rank)
         ]
 
 

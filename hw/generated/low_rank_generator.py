@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from amaranth.hdl import Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.activations.requantize import RequantizeConfig
@@ -20,8 +18,7 @@ from karui.hw.generated.outer_columns import OuterColumns, OuterColumnsConfig
 from karui.hw.streams.stream import lanes_of
 from karui.hw.streams.timing import divisors
 from karui.hw.streams.width_converter import WidthConverterConfig
-from karui.sw.ir import GeneratedLayers, LowRankGenerator
-from karui.sw.ir.generated_bounds import generator_ranges
+from karui.sw.ir import LowRankGenerator
 from karui.sw.ir.puppet_ops import FACTOR, KERNEL, KERNEL_AREA
 from karui.sw.numerics import Overflow, Rounding, format_for_range
 
@@ -35,49 +32,41 @@ class LowRankGeneratorConfig:
 
     Parameters
     ----------
-    op : karui.sw.ir.GeneratedLayers
-        Of a low-rank generator.
-    order : StructLayout
-        With the frame's `depth` and `level`.
-    channels : int
-    constants : mapping of str to ndarray of int64
-        The generator's operands.
+    factors : LayerFactorsConfig
+        What makes a layer's factors, of the operation's generator.
     lanes : int
         Output channels a beat.
     simd : int
         Terms a cycle; divides the rank.
     """
 
-    op: GeneratedLayers
-    order: data.StructLayout
-    channels: int
-    constants: Mapping[str, npt.NDArray[np.int64]]
+    factors: LayerFactorsConfig
     lanes: int
     simd: int
 
     @property
+    def channels(self) -> int:
+        """Of the maps that the kernels convolve."""
+        return self.factors.channels
+
+    @property
     def generator(self) -> LowRankGenerator:
         """The operation's."""
-        assert isinstance(self.op.generator, LowRankGenerator)
-        return self.op.generator
+        return self.factors.generator
 
     @property
     def columns(self) -> OuterColumnsConfig:
         """The vectors that are weighted: as few elements a cycle as keep up with the products."""
         folds = self.channels // self.lanes
         lanes = min(one for one in divisors(self.simd) if self.simd // one <= folds)
-        return OuterColumnsConfig(v=self.constants["v"], t=self.constants["t"], lanes=lanes, endless=True)
+        constants = self.factors.constants
+        return OuterColumnsConfig(v=constants["v"], t=constants["t"], lanes=lanes, endless=True)
 
     @property
     def columns_converter(self) -> WidthConverterConfig | None:
         """To the products' lanes."""
         elements = KERNEL_AREA * self.channels * self.generator.rank
         return converter(self.columns.element, elements, self.columns.lanes, self.simd)
-
-    @property
-    def factors(self) -> LayerFactorsConfig:
-        """What makes a layer's factors."""
-        return LayerFactorsConfig(op=self.op, order=self.order, channels=self.channels, constants=self.constants)
 
     @property
     def memory(self) -> KernelMemoryConfig:
@@ -97,7 +86,7 @@ class LowRankGeneratorConfig:
     @property
     def products(self) -> MatrixVectorConfig:
         """The products of vectors and factors, rounded to kernels."""
-        low, high = generator_ranges(self.generator, self.constants)["kernel"]
+        low, high = self.factors.ranges["kernel"]
         sums = format_for_range(min(low, -1), high)
         return MatrixVectorConfig(
             outputs=self.channels,
@@ -157,7 +146,7 @@ class LowRankKernels(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "orders_0": In(stream.Signature(config.order)),
+                "orders_0": In(stream.Signature(config.factors.order)),
                 "given": In(1),
                 "o": Out(stream.Signature(lanes_of(KERNEL, config.lanes))),
             }

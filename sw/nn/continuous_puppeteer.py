@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from karui.sw.ir.puppet_ops import FACTOR, KERNEL_AREA, KERNEL_SIDE
 from karui.sw.nn.factor import Factor, rounded_or_limited
-from karui.sw.nn.puppeteer import KERNEL_LIMIT, PATTERN_DEVIATION, Levels, Puppeteer, kernel_words
+from karui.sw.nn.puppeteer import KERNEL_LIMIT, PATTERN_DEVIATION, Levels, Puppeteer
 from karui.sw.nn.rounded_words import replaced
 from karui.sw.nn.weight_quantizer import power_of_two
 from karui.sw.numerics import signed
@@ -22,7 +23,7 @@ FACTOR_WORDS = signed(FACTOR.bits, FACTOR.bits - 4)
 HIGHEST_FREQUENCY = 2 * math.pi
 
 
-class Basis(nn.Module):
+class Basis(nn.Module, ABC):
     """Functions of the place s = l / D in the depth, of values within -1 to 1.
 
     Parameters
@@ -35,9 +36,9 @@ class Basis(nn.Module):
         super().__init__()
         self.terms = terms
 
+    @abstractmethod
     def forward(self, places: Tensor) -> Tensor:
         """Sample at places (n) of 0 to 1: (n, terms)."""
-        raise NotImplementedError
 
 
 class Polynomials(Basis):
@@ -92,13 +93,8 @@ class ContinuousPuppeteer(Puppeteer):
         bits: int | None = None,
         kernel_limit: float = KERNEL_LIMIT,
     ) -> None:
-        super().__init__()
-        self.channels = channels
-        self.levels = levels
-        self.rank = rank
-        self.bits = bits
+        super().__init__(channels, levels, rank=rank, bits=bits, kernel_limit=kernel_limit)
         self.basis = basis
-        self.kernel_words = kernel_words(kernel_limit)
         self.u, self.v, self.t = (Factor((size, rank), bits=bits) for size in (channels, channels, KERNEL_AREA))
         # c0 and c1, which have one scale.
         self.coefficients = Factor((2, basis.terms, rank), bits=bits)
@@ -115,10 +111,6 @@ class ContinuousPuppeteer(Puppeteer):
     def offset_shift(self) -> int:
         """h counts levels over ``2**offset_shift``, and stays within -1 to 1."""
         return max(self.centre - 1, 0).bit_length()
-
-    @property
-    def is_quantized(self) -> bool:
-        return self.bits is not None
 
     def kernels(self, depths: Tensor, levels: Tensor) -> list[Tensor]:
         kind = self.arithmetic()

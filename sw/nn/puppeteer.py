@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -63,20 +64,32 @@ class Levels:
         return middles * 2.0 ** (self.shift - COMPLEXITY_FRACTION)
 
 
-class Puppeteer(nn.Module):
+class Puppeteer(nn.Module, ABC):
     """Base of what generates kernels for frames, which depend on a frame's depth and level alone.
 
-    Attributes
+    Parameters
     ----------
+    channels
+        Of the maps that the kernels convolve.
     levels
         Complexities that kernels are generated for.
-    kernel_words
-        Format of a kernel's weight.
+    rank
+        Outer products among the constants.
+    bits
+        Width of the constants; real ones without.
+    kernel_limit
+        End of the kernels' range, a power of two.
     """
 
-    levels: Levels
-    kernel_words: NumberFormat
+    def __init__(self, channels: int, levels: Levels, *, rank: int, bits: int | None, kernel_limit: float) -> None:
+        super().__init__()
+        self.channels = channels
+        self.levels = levels
+        self.rank = rank
+        self.bits = bits
+        self.kernel_words = kernel_words(kernel_limit)
 
+    @abstractmethod
     def kernels(self, depths: Tensor, levels: Tensor) -> list[Tensor]:
         """Generate the kernels of all layers.
 
@@ -90,14 +103,13 @@ class Puppeteer(nn.Module):
         list of Tensor
             Of each layer the kernels (groups, C, C, 3, 3) of the groups at least so deep: the first ones.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def prepared(self, depth: int) -> Callable[[Tensor], Sequence[Tensor]]:
         """Compute once what all frames of a depth have in common; then kernels of levels, layer by layer.
 
         No gradient reaches the constants: this is generation as it is deployed.
         """
-        raise NotImplementedError
 
     def arithmetic(self) -> torch.dtype:
         """Where words must be exact, float64, in which all sums are; float32 for the optimizer's steps."""
@@ -106,7 +118,7 @@ class Puppeteer(nn.Module):
     @property
     def is_quantized(self) -> bool:
         """Whether kernels are words."""
-        raise NotImplementedError
+        return self.bits is not None
 
 
 class EulerPuppeteer(Puppeteer):
@@ -152,14 +164,9 @@ class EulerPuppeteer(Puppeteer):
         side: int = KERNEL_SIDE,
         saves_memory: bool = True,
     ) -> None:
-        super().__init__()
-        self.channels = channels
+        super().__init__(channels, levels, rank=rank, bits=bits, kernel_limit=kernel_limit)
         self.side = side
-        self.levels = levels
-        self.rank = rank
-        self.bits = bits
         self.limit = check_power_of_two("limit", limit)
-        self.kernel_words = kernel_words(kernel_limit)
         self.saves_memory = saves_memory
         complexities = levels.complexities()
         step, base = (1 / complexities).tanh(), (1 - complexities**-2).exp()
@@ -174,10 +181,6 @@ class EulerPuppeteer(Puppeteer):
         self.pattern = Pattern(channels, rank, area=side**2, bits=bits) if rank else None
         nn.init.normal_(self.depthwise.weight, std=1 / KERNEL_SIDE)
         nn.init.normal_(self.pointwise.weight, std=SLOPE_GAIN * channels**-0.5)
-
-    @property
-    def is_quantized(self) -> bool:
-        return self.bits is not None
 
     def kernels(self, depths: Tensor, levels: Tensor) -> list[Tensor]:
         states = self.states(depths, levels)
