@@ -106,7 +106,7 @@ def entropy_constrained(
     book = np.concatenate([zero, start.code_book])
     chosen = vectors[live].astype(np.float32)
     codes = start.codes + int(zero_bits)
-    price = rate * float(np.square(chosen[chosen != 0]).mean()) if chosen.any() else 0.0
+    price = bit_price(chosen, rate)
     for _ in range(iterations):
         counts = np.bincount(codes, minlength=len(book)).astype(np.float64)
         if zero_bits:
@@ -123,6 +123,11 @@ def entropy_constrained(
     full = np.zeros(len(vectors), dtype=np.int64)
     full[live] = codes
     return _compacted(book, full, keep_first=zero_bits)
+
+
+def bit_price(vectors: Reals, rate: float) -> float:
+    """Squared distance that a bit of a code is worth: `rate` times the mean square of the elements other than zero."""
+    return rate * float(np.square(vectors[vectors != 0]).mean()) if vectors.any() else 0.0
 
 
 def product_quantization(

@@ -9,6 +9,7 @@ from karui.sw.ir.storage import LONGEST_CODE, WIDEST_CODED_GAP
 from karui.sw.train.augment import AugmentConfig
 
 Initialisation = Literal["linear", "density", "k-means++"]
+Assignment = Literal["fixed", "moving"]
 BOOK_SIZES = range(1, 257)
 VECTORS = (1, 2, 4, 8, 16)
 
@@ -132,6 +133,9 @@ class ShareConfig(PhaseConfig):
     rate
         Price of a bit in the clustering, in units of the mean squared weight: 0 is k-means, more moves weights to
         values that are coded in fewer bits, zero among them.
+    assignment
+        Whether training leaves each vector its entry of the code book (``fixed``), or latent weights learn too and
+        take the nearest entry, at the same rate, ever anew (``moving``).
     """
 
     codes: tuple[int, ...]
@@ -140,6 +144,7 @@ class ShareConfig(PhaseConfig):
     books: int = 1
     bias_codes: int | None = None
     rate: float = 0.0
+    assignment: Assignment = "fixed"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -153,6 +158,8 @@ class ShareConfig(PhaseConfig):
             raise ValueError(f"bias_codes must be 1 to 256 values, not {self.bias_codes}")
         if self.rate < 0:
             raise ValueError(f"rate must not be negative, not {self.rate}")
+        if self.assignment == "moving" and self.books > 1:
+            raise ValueError(f'assignment = "moving" takes one code book a layer, not books = {self.books}')
 
     def layer_codes(self, layers: int) -> tuple[int, ...]:
         """Non-zero values of the code book of each of so many layers."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from karui.sw.compress.cluster import (
@@ -13,72 +12,27 @@ from karui.sw.compress.cluster import (
     ITERATIONS,
     Clustering,
     Reals,
+    bit_price,
     entropy_constrained,
     k_means,
     product_quantization,
 )
+from karui.sw.compress.code_book import CodeBook, CodeBookGrid, MovingCodeBook
 from karui.sw.compress.config import ShareConfig
 from karui.sw.nn.quant_weight import QuantWeightLayer, quant_weight_layers
-from karui.sw.nn.straight_through import round_identity
-from karui.sw.nn.weight_quantizer import power_of_two, quantize_weight, quantized_weight
 
 SAMPLED_TURNS = 10
 
 
-class CodeBook(nn.Module):
-    """Parametrization of a weight by a code book: the gradient of an entry is the sum of its weights' gradients.
-
-    Parameters
-    ----------
-    codes
-        For each vector of the weight, flattened, an entry of the code book; 0 is the zero vector, which stays zero.
-    shape
-        Of the weight.
-    bits
-        Width of the integers that the code book is rounded to, straight through; None for real values.
-
-    Notes
-    -----
-    The parameter, ``original`` of the parametrization, is the code book (k, d) of codes 1 to k.
-    """
-
-    codes: Tensor
-
-    def __init__(self, codes: Tensor, shape: tuple[int, ...], *, bits: int | None) -> None:
-        super().__init__()
-        self.register_buffer("codes", codes)
-        self.shape = shape
-        self.bits = bits
-
-    def forward(self, code_book: Tensor) -> Tensor:
-        if self.bits is not None:
-            code_book = quantized_weight(code_book, self.bits, per_channel=False)
-        entries = torch.cat([code_book.new_zeros(1, code_book.shape[1]), code_book])
-        return functional.embedding(self.codes, entries).view(self.shape)
-
-
-class CodeBookGrid(nn.Module):
-    """Parametrization of a bias: it is rounded to the grid of the integers of its layer's code book.
-
-    Parameters
-    ----------
-    layer
-        Whose weight has a `CodeBook` of integers.
-    """
-
-    def __init__(self, layer: QuantWeightLayer, bits: int) -> None:
-        super().__init__()
-        # In a tuple, so that the layer is not a module of its own parametrization.
-        self.layer = (layer,)
-        self.bits = bits
-
-    def forward(self, bias: Tensor) -> Tensor:
-        fraction = quantize_weight(_code_book(self.layer[0]).detach(), self.bits, per_channel=False)[1]
-        return round_identity(bias * power_of_two(fraction)) * power_of_two(-fraction)
-
-
 @torch.no_grad()
-def share(layer: QuantWeightLayer, code_book: Tensor, codes: Tensor, biases: Clustering | None = None) -> None:
+def share(
+    layer: QuantWeightLayer,
+    code_book: Tensor,
+    codes: Tensor,
+    biases: Clustering | None = None,
+    *,
+    price: float | None = None,
+) -> None:
     """Put a code book behind a layer's weight; it is the code book that is quantized until `own_weights`.
 
     Parameters
@@ -91,10 +45,18 @@ def share(layer: QuantWeightLayer, code_book: Tensor, codes: Tensor, biases: Clu
         Of the weight's vectors, in the order of its memory; 0 for zero.
     biases
         Code book and codes of the bias, if it is shared too; code 0 is zero.
+    price
+        Squared distance that a bit of a code is worth when weights move between entries; None if they stay.
     """
-    shape, bits = tuple(layer.weight.shape), layer.weight_bits
-    layer.weight = nn.Parameter(code_book.clone())
-    parametrize.register_parametrization(layer, "weight", CodeBook(codes, shape, bits=bits), unsafe=True)
+    bits, weight = layer.weight_bits, layer.weight
+    book: CodeBook | MovingCodeBook
+    if price is None:
+        book = CodeBook(codes, tuple(weight.shape), bits=bits)
+        layer.weight = nn.Parameter(code_book.clone())
+    else:
+        live = weight.reshape(-1, code_book.shape[1]).any(dim=1)
+        book = MovingCodeBook(code_book, codes, live, price=price, bits=bits)
+    parametrize.register_parametrization(layer, "weight", book, unsafe=True)
     if biases is not None and layer.bias is not None:
         entries, count = torch.tensor(biases.code_book[1:]), len(layer.bias)
         layer.bias = nn.Parameter(entries)
@@ -119,7 +81,8 @@ def share_by_clustering(model: nn.Module, config: ShareConfig, *, seed: int) -> 
         biases = None
         if config.bias_codes is not None and layer.bias is not None:
             biases = cluster_biases(layer.bias.detach().numpy(), config.bias_codes)
-        share(layer, torch.tensor(clustering.code_book[1:]), torch.tensor(clustering.codes), biases)
+        price = bit_price(rows, config.rate) if config.assignment == "moving" else None
+        share(layer, torch.tensor(clustering.code_book[1:]), torch.tensor(clustering.codes), biases, price=price)
 
 
 def cluster_weights(weight: Reals, k: int, vector: int, config: ShareConfig, *, seed: int) -> Clustering:
@@ -163,17 +126,11 @@ def own_weights(model: nn.Module) -> None:
             continue
         weight = layer.weight.detach().clone()
         (book,) = layer.parametrizations.weight  # type: ignore[union-attr, misc]
-        assert isinstance(book, CodeBook)
+        assert isinstance(book, CodeBook | MovingCodeBook)
         layer.weight_bits = book.bits
         bias = None if layer.bias is None else layer.bias.detach().clone()
-        # The originals are code books, of other shapes than weight and bias.
+        # Originals may be code books, of other shapes than weight and bias.
         for name in ("bias", "weight"):
             if parametrize.is_parametrized(layer, name):
                 parametrize.remove_parametrizations(layer, name, leave_parametrized=False)
         layer.weight, layer.bias = nn.Parameter(weight), None if bias is None else nn.Parameter(bias)
-
-
-def _code_book(layer: QuantWeightLayer) -> Tensor:
-    original = layer.parametrizations.weight.original  # type: ignore[union-attr]
-    assert isinstance(original, Tensor)
-    return original

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
+from karui.sw.compress.code_book import ASSIGNED_EVERY, MovingCodeBook
 from karui.sw.compress.config import ShareConfig
 from karui.sw.compress.share import cluster_weights, own_weights, power_of_two_divisor, share, share_by_clustering
 from karui.sw.nn.quant_linear import QuantLinear
@@ -86,6 +88,92 @@ def test_code_book_and_bias_are_integers_on_one_grid_in_training_and_after_it(bi
     assert torch.equal(model(inputs), outputs)
 
 
+def moving_layer(price: float, *, steps: int, bits: int | None = None) -> tuple[QuantLinear, MovingCodeBook]:
+    """Six pairs of which one is pruned, around two entries; training pulls all weights to `TARGET`."""
+    layer = QuantLinear(4, 3, weight_bits=bits, per_channel=False)
+    pairs = torch.tensor([[1.0, 0.9], [0.9, 1.0], [0.1, 0.1], [-1.0, -0.9], [-0.9, -1.0], [0.0, 0.0]])
+    with torch.no_grad():
+        layer.weight.copy_(pairs.view(3, 4))
+    share(layer, torch.tensor([[0.9, 0.9], [-0.9, -0.9]]), torch.tensor([1, 1, 1, 2, 2, 0]), price=price)
+    (book,) = layer.parametrizations.weight  # type: ignore[union-attr, misc]
+    assert isinstance(book, MovingCodeBook)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.05)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (layer.weight - TARGET).square().sum().backward()
+        optimizer.step()
+    return layer, book
+
+
+TARGET = torch.tensor([[1.0, 1.0, 1.0, 1.0], [-1.0, -1.0, -1.0, -1.0], [-1.0, -1.0, -1.0, -1.0]])
+
+
+def test_moving_weights_go_where_their_gradients_pull_them() -> None:
+    before, book = moving_layer(0.0, steps=ASSIGNED_EVERY)
+    assert book.codes.tolist() == [1, 1, 1, 2, 2, 0]
+    layer, book = moving_layer(0.0, steps=20 * ASSIGNED_EVERY)
+    # The third pair has crossed to the other entry; the pruned one wants to as well, and stays.
+    assert book.codes.tolist() == [1, 1, 2, 2, 2, 0]
+    assert not layer.weight.flatten()[-2:].any()
+    assert len(torch.unique(layer.weight.detach().view(-1, 2), dim=0)) == 3
+    assert (layer.weight - TARGET).square().sum() < (before.weight - TARGET).square().sum()
+
+
+def test_evaluation_takes_the_last_assignment() -> None:
+    layer, book = moving_layer(0.0, steps=ASSIGNED_EVERY)
+    codes = book.codes.clone()
+    with torch.no_grad():
+        parametrizations = layer.parametrizations.weight  # type: ignore[union-attr]
+        parametrizations.original.copy_(TARGET)  # type: ignore[union-attr, operator]
+        assert layer.training
+        assert layer.weight is not None
+        assert torch.equal(book.codes, codes)
+    layer.eval()
+    assert torch.equal(layer.weight.detach().view(-1, 2)[2], book.code_book[0])
+    assert torch.equal(book.codes, codes)
+    layer.train()
+    assert layer.weight.requires_grad
+    assert book.codes.tolist() != codes.tolist()
+
+
+def test_a_price_takes_small_vectors_to_zero_and_none_keeps_them() -> None:
+    assert moving_layer(0.0, steps=1)[1].codes.tolist() == [1, 1, 1, 2, 2, 0]
+    assert moving_layer(0.1, steps=1)[1].codes.tolist() == [1, 1, 0, 2, 2, 0]
+    # A bit that is worth more than any distance leaves the entry that is used most.
+    assert moving_layer(100.0, steps=1)[1].codes.tolist() == [1, 1, 1, 1, 1, 0]
+
+
+def test_moving_weights_are_integers_on_their_grid_afterwards() -> None:
+    torch.manual_seed(1)
+    layer = QuantLinear(16, 12, weight_bits=5, per_channel=False)
+    model = nn.Sequential(layer)
+    share_by_clustering(model, config(codes=(5,), vectors=(4,), rate=0.05, assignment="moving"), seed=1)
+    inputs = torch.randn(4, 16)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(3 * ASSIGNED_EVERY):
+        optimizer.zero_grad()
+        (model(inputs) - 1).square().sum().backward()
+        optimizer.step()
+    outputs, weight = model(inputs).detach(), layer.weight.detach().clone()
+    assert len(torch.unique(weight.view(-1, 4), dim=0)) <= 6
+    own_weights(model)
+    assert not parametrize.is_parametrized(layer)
+    assert torch.equal(layer.integer_weight() * 2.0 ** -float(layer.weight_fraction()), weight)
+    assert torch.equal(model(inputs), outputs)
+
+
+def test_entries_that_nothing_uses_do_not_refine_the_grid_of_biases() -> None:
+    layer = QuantLinear(4, 1, weight_bits=8, per_channel=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.5, 1.0, 0.5, 1.0]]))
+        layer.bias.fill_(0.3)  # type: ignore[union-attr]
+    model = nn.Sequential(layer)
+    share(layer, torch.tensor([[0.5], [1.0], [0.3125]]), torch.tensor([1, 2, 1, 2]), price=0.0)
+    outputs = model(torch.ones(1, 4)).detach()
+    own_weights(model)
+    assert torch.equal(model(torch.ones(1, 4)), outputs)
+
+
 def test_rows_that_a_vector_does_not_divide_take_shorter_ones() -> None:
     assert [power_of_two_divisor(25, most) for most in (1, 2, 16)] == [1, 1, 1]
     assert [power_of_two_divisor(12, most) for most in (1, 2, 16)] == [1, 2, 4]
@@ -113,6 +201,7 @@ def test_wrong_configurations() -> None:
         ({"codes": (0,)}, "codes must be 1 to 256"),
         ({"vectors": (3,)}, "vectors must be 1, 2, 4, 8 or 16"),
         ({"rate": -1.0}, "rate must not be negative"),
+        ({"books": 2, "assignment": "moving"}, 'assignment = "moving" takes one code book a layer, not books = 2'),
     ]:
         with pytest.raises(ValueError, match=message):
             config(**changes)
