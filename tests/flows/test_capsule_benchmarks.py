@@ -1,11 +1,13 @@
 """The benchmarks of capsule networks on a small one."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
 from karui.flows.bench.capsule_arithmetic import accuracies
-from karui.flows.bench.capsule_sharing import COMPACT, Subject, network_row
+from karui.flows.bench.capsule_sharing import COMPACT, Subject, network_row, recorded
+from karui.flows.build_folder import write_json
 from karui.sw.data.dataset import Dataset
 from karui.sw.data.datasets import load
 from karui.sw.models.blocks import Stage
@@ -55,10 +57,19 @@ def test_integers_cost_little(trained: tuple[Checkpoint, Dataset]) -> None:
 
 def test_retraining_makes_up_for_vectors(trained: tuple[Checkpoint, Dataset]) -> None:
     checkpoint, dataset = trained
-    subject: Subject = replace(COMPACT, retraining_images=len(dataset.train_images))
-    training = replace(TRAIN, epochs=1, learning_rate=0.005, pretrain=None)
+    subject: Subject = replace(COMPACT, retraining_epochs=6)
+    training = replace(TRAIN, epochs=6, learning_rate=0.002, pretrain=None)
     row = network_row(subject, checkpoint.model, checkpoint.config, dataset, training, 16, 32)
     assert (row["d"], row["k"], row["seed, %"]) == (16, 32, 78.81)
     assert row["clustered, %"] < row["retrained, %"]
     # Batch norms have no place in a file.
     assert "bytes" not in row
+
+
+def test_rows_of_other_conditions_are_measured_anew(tmp_path: Path) -> None:
+    record, conditions = tmp_path / "row.json", {"checkpoint": "a", "training": asdict(TRAIN)}
+    assert recorded(record, conditions) is None
+    write_json(record, {"conditions": conditions, "row": {"d": 8}})
+    assert recorded(record, conditions) == {"d": 8}
+    assert recorded(record, conditions | {"checkpoint": "b"}) is None
+    assert recorded(record, conditions | {"training": asdict(replace(TRAIN, epochs=3))}) is None
