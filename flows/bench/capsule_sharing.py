@@ -1,4 +1,4 @@
-"""Weight sharing by capsule-aligned vectors: accuracy by d and k beside the seed's table, without and with retraining.
+"""Weight sharing by vectors: accuracy by d and k beside the seed's table, without and with retraining.
 
 Shimada's tables are of CapsNet on MNIST and of a VGG-16 with capsule layers on CIFAR-10, clustered and not retrained.
 """
@@ -16,7 +16,7 @@ from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun
 from karui.flows.bench.reference_data import data_folder
 from karui.flows.build_folder import sha256, write_json
 from karui.flows.recipe import find_recipe
-from karui.sw.compress.config import ShareConfig
+from karui.sw.compress.config import Assignment, ShareConfig
 from karui.sw.compress.packed_network import pack_network
 from karui.sw.compress.pipeline import fix_integers
 from karui.sw.compress.share import own_weights, share_by_clustering
@@ -115,7 +115,13 @@ def table(subject: Subject, run: BenchmarkRun) -> dict[str, Any]:
         before = _percent(held_out_accuracy(checkpoint.model, dataset))
         for vector in VECTORS:
             for size in SIZES:
-                conditions = {"checkpoint": sha256(recipe.checkpoint), "training": asdict(training), "seed": SEED}
+                conditions = {
+                    "checkpoint": sha256(recipe.checkpoint),
+                    "retraining_epochs": subject.retraining_epochs,
+                    "training": asdict(training),
+                    "sharing": asdict(sharing(vector, size, "moving")),
+                    "seed": SEED,
+                }
                 record = ROWS / f"{subject.recipe}-{vector}-{size}.json"
                 row = recorded(record, conditions)
                 if row is None:
@@ -147,7 +153,7 @@ def network_row(
 ) -> dict[str, Any]:
     """A row of the table: vectors of d weights and k of them."""
     images, labels = tensors(dataset.train_images, dataset.train_labels)
-    model = _shared(network, config, vector, size)
+    model = _shared(network, config, sharing(vector, size, "fixed"))
     own_weights(model)
     row: dict[str, Any] = {
         "d": vector,
@@ -156,7 +162,7 @@ def network_row(
         "clustered, %": _percent(held_out_accuracy(model, dataset)),
     }
     if subject.retraining_epochs:
-        model = _shared(network, config, vector, size)
+        model = _shared(network, config, sharing(vector, size, "moving"))
         train(model, images, labels, training)
         own_weights(model)
         row["retrained, %"] = _percent(held_out_accuracy(model, dataset))
@@ -167,19 +173,23 @@ def network_row(
     return row
 
 
-def _shared(network: nn.Module, config: ModelConfig, vector: int, size: int) -> nn.Sequential:
-    """The network with a code book a layer."""
-    model = build_model(config)
-    model.load_state_dict(network.state_dict())
-    sharing = ShareConfig(
+def sharing(vector: int, size: int, assignment: Assignment) -> ShareConfig:
+    """Of every layer alike."""
+    return ShareConfig(
         epochs=1,
         learning_rate=LEARNING_RATE,
         codes=(size,),
         vectors=(vector,),
         initialisation="linear" if vector == 1 else "k-means++",
-        assignment="moving",
+        assignment=assignment,
     )
-    share_by_clustering(model, sharing, seed=SEED)
+
+
+def _shared(network: nn.Module, config: ModelConfig, book: ShareConfig) -> nn.Sequential:
+    """The network with a code book a layer."""
+    model = build_model(config)
+    model.load_state_dict(network.state_dict())
+    share_by_clustering(model, book, seed=SEED)
     return model
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional
 from karui.sw.nn.quant_weight import QuantWeightLayer
 from karui.sw.nn.straight_through import round_identity
 from karui.sw.nn.weight_quantizer import power_of_two, quantize_weight, quantized_weight
+from karui.sw.nn.weight_vectors import from_weight_vectors, weight_vectors
 
 ASSIGNED_EVERY = 10
 """Steps of training between two assignments of moving weights."""
@@ -22,7 +23,7 @@ class CodeBook(nn.Module):
     Parameters
     ----------
     codes
-        For each vector of the weight, flattened, an entry of the code book; 0 is the zero vector, which stays zero.
+        For each of the `weight_vectors`, an entry of the code book; 0 is the zero vector, which stays zero.
     shape
         Of the weight.
     bits
@@ -41,8 +42,12 @@ class CodeBook(nn.Module):
         self.shape = shape
         self.bits = bits
 
+    def entries(self, code_book: Tensor) -> Tensor:
+        """The vectors of all codes, as the weights have them."""
+        return _entries(code_book, self.bits)
+
     def forward(self, code_book: Tensor) -> Tensor:
-        return functional.embedding(self.codes, _entries(code_book, self.bits)).view(self.shape)
+        return from_weight_vectors(functional.embedding(self.codes, self.entries(code_book)), self.shape)
 
 
 class MovingCodeBook(nn.Module):
@@ -58,7 +63,7 @@ class MovingCodeBook(nn.Module):
     code_book
         First values (k, d) of codes 1 to k.
     codes
-        First assignment of the weight's vectors, in the order of its memory.
+        First assignment of the `weight_vectors`.
     live
         Whether a vector is other than zero; those that are zero stay so.
     price
@@ -85,14 +90,19 @@ class MovingCodeBook(nn.Module):
         self.price = price
         self.bits = bits
 
+    def entries(self, latent: Tensor) -> Tensor:
+        """The vectors of all codes, as the weights have them."""
+        return _entries(self.code_book, self.bits)
+
     def forward(self, latent: Tensor) -> Tensor:
-        entries = _entries(self.code_book, self.bits)
-        vectors = latent.view(-1, entries.shape[1])
+        entries = self.entries(latent)
+        vectors = weight_vectors(latent, entries.shape[1])
         if self.training and torch.is_grad_enabled():
             if self.step % ASSIGNED_EVERY == 0:
                 self._assign(vectors.detach(), entries.detach())
             self.step += 1
-        return (functional.embedding(self.codes, entries) + (vectors - vectors.detach())).view(latent.shape)
+        values = functional.embedding(self.codes, entries) + (vectors - vectors.detach())
+        return from_weight_vectors(values, tuple(latent.shape))
 
     @torch.no_grad()
     def _assign(self, vectors: Tensor, entries: Tensor) -> None:
@@ -103,9 +113,8 @@ class MovingCodeBook(nn.Module):
             cost[0] = torch.inf
         # Distances in bfloat16 would tie.
         with torch.autocast("cpu", enabled=False):
-            nearest = [
-                (cost - 2 * (part @ entries.T)).argmin(1) for part in torch.split(vectors, _PAIRS // len(entries))
-            ]
+            parts = torch.split(vectors, max(_PAIRS // len(entries), 1))
+            nearest = [(cost - 2 * (part @ entries.T)).argmin(1) for part in parts]
         self.codes.copy_(torch.cat(nearest) * self.live)
 
 
@@ -141,6 +150,5 @@ def _used_entries(layer: QuantWeightLayer) -> Tensor:
     parametrizations = layer.parametrizations.weight  # type: ignore[union-attr]
     (book,) = parametrizations  # type: ignore[misc]
     assert isinstance(book, CodeBook | MovingCodeBook)
-    code_book = book.code_book if isinstance(book, MovingCodeBook) else parametrizations.original  # type: ignore[union-attr]
-    assert isinstance(code_book, Tensor)
-    return _entries(code_book.detach(), book.bits)[torch.unique(book.codes)]
+    entries = book.entries(parametrizations.original).detach()  # type: ignore[union-attr, arg-type]
+    return entries[torch.bincount(book.codes, minlength=len(entries)) > 0]

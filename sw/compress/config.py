@@ -61,7 +61,7 @@ class StructureConfig(PhaseConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PruneConfig(PhaseConfig):
-    """Gradual pruning of single weights, then retraining of those that are kept.
+    """Gradual pruning of weights or vectors of them, then retraining of those that are kept.
 
     Parameters
     ----------

@@ -29,6 +29,7 @@ from karui.sw.configuration import ConfigurationError
 from karui.sw.models.build import build_model, family_of
 from karui.sw.nn.precision import Precision
 from karui.sw.nn.quant_weight import QuantWeightLayer
+from karui.sw.nn.weight_vectors import from_weight_vectors, weight_vectors
 from karui.sw.numerics import format_for_range
 from karui.sw.train.recipe import model_config
 
@@ -103,12 +104,13 @@ def read_network(source: Path | bytes) -> PackedNetwork:
 
 def layer_tensors(name: str, layer: QuantWeightLayer, vector: int = 1, books: int = 1) -> list[Tensor]:
     """A layer's weights as code book and codes, a tensor a slice of columns, and its bias where it is not all zero."""
-    integers = layer.integer_weight().numpy()
+    weight = layer.integer_weight()
     fraction = int(layer.weight_fraction()[0])
-    if layer.vector_rows != len(integers):
-        integers = integers.reshape(layer.vector_rows, -1)
-    row = int(integers[0].size)
+    row = weight.numel() // layer.vector_rows
     vector = power_of_two_divisor(row, vector)
+    integers = weight.numpy()
+    if vector > 1 or layer.vector_rows != len(integers):
+        integers = weight_vectors(weight, vector).reshape(layer.vector_rows, row).numpy()
     books = power_of_two_divisor(row // vector, books)
     slices = [integers] if books == 1 else np.split(integers.reshape(len(integers), row), books, axis=1)
     tensors: list[Tensor] = []
@@ -146,15 +148,16 @@ def _fill(name: str, layer: QuantWeightLayer, tensors: dict[str, Tensor]) -> Non
     shape = tuple(layer.weight.shape)
     slices = _take_slices(name, tensors)
     if sum(part.codes.size * part.vector for part in slices) != layer.weight.numel() or any(
-        part.shape[0] != layer.vector_rows for part in slices
+        part.shape[0] != layer.vector_rows or part.vector != slices[0].vector for part in slices
     ):
         raise ContainerError(f"the file has no code book and codes of shape {list(shape)} for layer {name}")
     limit = 1 << (BOOK_BITS - 1)
     if not all(-limit <= part.code_book.min(initial=0) <= part.code_book.max(initial=0) < limit for part in slices):
         raise ContainerError(f"the code book of layer {name} does not fit {BOOK_BITS} bits")
     columns = [part.values.reshape(layer.vector_rows, -1) * 2.0**-part.fraction for part in slices]
+    rows = torch.tensor(np.concatenate(columns, axis=1))
     with torch.no_grad():
-        layer.weight.copy_(torch.tensor(np.concatenate(columns, axis=1)).view(shape))
+        layer.weight.copy_(from_weight_vectors(rows.view(-1, slices[0].vector), shape))
         if layer.bias is not None:
             layer.bias.zero_()
         if bias is not None:

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from karui.sw.compress.config import PruneConfig
 from karui.sw.nn.quant_weight import QuantWeightLayer
+from karui.sw.nn.weight_vectors import from_weight_vectors, weight_vectors
 
 
 class Mask(nn.Module):
@@ -71,8 +72,11 @@ class Pruner:
             )
         self.vectors = config.vectors or (1,) * len(layers)
         for (name, layer), vector in zip(layers.items(), self.vectors, strict=True):
-            if layer.weight.numel() % vector:
-                raise ValueError(f"vectors of {vector} do not divide the {layer.weight.numel()} weights of {name}")
+            row = layer.weight.numel() // layer.vector_rows
+            if layer.weight.numel() % vector or (row % vector and vector % row):
+                raise ValueError(
+                    f"vectors of {vector} divide neither the rows of {row} weights of {name} nor consist of whole ones"
+                )
         self.layers = layers
         self.config = config
         for layer in layers.values():
@@ -99,7 +103,7 @@ class Pruner:
             for layer, mask in zip(self.layers.values(), self.masks, strict=True)
         ]
         norms = [
-            weight.abs() if vector == 1 else weight.view(-1, vector).norm(dim=1)
+            weight.abs() if vector == 1 else weight_vectors(weight, vector).norm(dim=1)
             for weight, vector in zip(weights, self.vectors, strict=True)
         ]
         scores = [lamp_score(norm) if self.config.score == "lamp" else norm for norm in norms]
@@ -107,18 +111,14 @@ class Pruner:
             chosen = [top_mask([score], fraction)[0] for score, fraction in zip(scores, keep, strict=True)]
         else:
             chosen = top_mask(scores, keep[0])
-        for mask, values in zip(self.masks, chosen, strict=True):
-            mask.mask.copy_(values if values.shape == mask.mask.shape else _spread(values, mask.mask))
+        for mask, values, vector in zip(self.masks, chosen, self.vectors, strict=True):
+            kept = values.view(-1, 1).expand(-1, vector)
+            mask.mask.copy_(from_weight_vectors(kept, tuple(mask.mask.shape)))
 
     def finish(self) -> None:
         """Make the masked weights the layers' own."""
         for layer in self.layers.values():
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-
-
-def _spread(values: Tensor, like: Tensor) -> Tensor:
-    """Values of vectors, for each of their weights."""
-    return values.repeat_interleave(like.numel() // values.numel()).view(like.shape)
 
 
 def top_mask(scores: list[Tensor], fraction: float) -> list[Tensor]:

@@ -20,6 +20,7 @@ from karui.sw.compress.cluster import (
 from karui.sw.compress.code_book import CodeBook, CodeBookGrid, MovingCodeBook
 from karui.sw.compress.config import ShareConfig
 from karui.sw.nn.quant_weight import QuantWeightLayer, quant_weight_layers
+from karui.sw.nn.weight_vectors import weight_vectors
 
 SAMPLED_TURNS = 10
 
@@ -42,7 +43,7 @@ def share(
     code_book
         Values (k, d) of codes 1 to k.
     codes
-        Of the weight's vectors, in the order of its memory; 0 for zero.
+        Of the `weight_vectors`; 0 for zero.
     biases
         Code book and codes of the bias, if it is shared too; code 0 is zero.
     price
@@ -54,7 +55,7 @@ def share(
         book = CodeBook(codes, tuple(weight.shape), bits=bits)
         layer.weight = nn.Parameter(code_book.clone())
     else:
-        live = weight.reshape(-1, code_book.shape[1]).any(dim=1)
+        live = weight_vectors(weight, code_book.shape[1]).any(dim=1)
         book = MovingCodeBook(code_book, codes, live, price=price, bits=bits)
     parametrize.register_parametrization(layer, "weight", book, unsafe=True)
     if biases is not None and layer.bias is not None:
@@ -76,7 +77,8 @@ def share_by_clustering(model: nn.Module, config: ShareConfig, *, seed: int) -> 
     for layer, k, vector in zip(
         layers, config.layer_codes(len(layers)), config.layer_vectors(len(layers)), strict=True
     ):
-        rows = layer.weight.detach().numpy().reshape(layer.vector_rows, -1)
+        length = power_of_two_divisor(layer.weight.numel() // layer.vector_rows, vector)
+        rows = weight_vectors(layer.weight.detach(), length).reshape(layer.vector_rows, -1).numpy()
         clustering = cluster_weights(rows, k, vector, config, seed=seed)
         biases = None
         if config.bias_codes is not None and layer.bias is not None:
@@ -119,6 +121,7 @@ def power_of_two_divisor(number: int, most: int) -> int:
     return min(most, number & -number)
 
 
+@torch.no_grad()
 def own_weights(model: nn.Module) -> None:
     """Make the shared values the layers' own weights again, which lie on a grid of their width already."""
     for layer in quant_weight_layers(model):

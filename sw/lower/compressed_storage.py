@@ -12,15 +12,15 @@ from karui.sw.ir import Constant, Graph, Huffman, MatrixVector, Shared, Storage,
 from karui.sw.ir.storage import LARGEST_ALPHABET, WIDEST_CODED_GAP
 from karui.sw.numerics import format_for_range
 
-# Lengths of binary vectors that are tried.
+# Lengths of vectors that are tried.
 VECTORS = (4, 8, 16)
 
 
 def with_compressed_storage(graph: Graph, coding: CodingConfig | None = None) -> Graph:
     """Choose the storage of fewest bits for every matrix; the values stay the same.
 
-    Integers may be kept as Huffman-coded non-zeros, those of grouped products and binary weights as indices into a code
-    book of the vectors that their rows are made of.
+    Weights may be kept as indices into a code book of the vectors of 4, 8 or 16 that their rows are made of, integers
+    as Huffman-coded non-zeros too, if their product is not grouped.
 
     Parameters
     ----------
@@ -47,15 +47,18 @@ def with_compressed_storage(graph: Graph, coding: CodingConfig | None = None) ->
         weights, grouped = graph.constants[node.inputs[1]], node.op.groups > 1
         if weights.number_format.is_bipolar and grouped:
             continue
-        # The engine that skips zeros takes whole rows alone.
-        is_shared = weights.number_format.is_bipolar or grouped
-        smallest = _shared(weights) if is_shared else _huffman(weights, gap_bits, coding.longest_code)
-        if smallest is not None:
-            storage[node.inputs[1]] = smallest
+        forms = [_shared(weights)]
+        # The engine that skips zeros takes whole rows of integers alone.
+        if not weights.number_format.is_bipolar and not grouped:
+            forms.append(_huffman(weights, gap_bits, coding.longest_code))
+        bits = {form: size for form, size in filter(None, forms) if size < weights.bits}
+        if bits:
+            storage[node.inputs[1]] = min(bits, key=lambda form: bits[form])
     return with_storage(graph, storage)
 
 
-def _huffman(weights: Constant, gap_bits: int | None, longest_code: int) -> Huffman | None:
+def _huffman(weights: Constant, gap_bits: int | None, longest_code: int) -> tuple[Storage, int] | None:
+    """Huffman codes of the values and the gaps between them, and their bits."""
     code_book, inverse = np.unique(weights.values[weights.values != 0], return_inverse=True)
     widest = min(weights.values.shape[1].bit_length() - 1, WIDEST_CODED_GAP)
     if not 0 < len(code_book) < LARGEST_ALPHABET or widest < 1:
@@ -65,15 +68,15 @@ def _huffman(weights: Constant, gap_bits: int | None, longest_code: int) -> Huff
     if gap_bits is not None and gap_bits > widest:
         raise ValueError(f"rows of {weights.values.shape[1]} weights have gaps of 1 to {widest} bits, not {gap_bits}")
     gap_bits = gap_bits or best_gap_bits(codes.ravel(), largest=widest, max_length=longest_code)
-    coded_bits = _coded_bits(codes.ravel(), gap_bits, longest_code)
-    return Huffman(gap_bits=gap_bits, max_length=longest_code) if coded_bits < weights.bits else None
+    return Huffman(gap_bits=gap_bits, max_length=longest_code), _coded_bits(codes.ravel(), gap_bits, longest_code)
 
 
-def _shared(weights: Constant) -> Shared | None:
+def _shared(weights: Constant) -> tuple[Storage, int] | None:
+    """A code book of vectors of the best length, and its bits with the indices."""
     lengths = [vector for vector in VECTORS if weights.values.shape[1] % vector == 0]
     bits = {vector: shared_bits(weights, vector) for vector in lengths}
     best = min(bits, key=lambda vector: bits[vector], default=None)
-    return None if best is None or bits[best] >= weights.bits else Shared(vector=best)
+    return None if best is None else (Shared(vector=best), bits[best])
 
 
 def shared_bits(weights: Constant, vector: int) -> int:

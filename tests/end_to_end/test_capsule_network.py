@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from karui.hw.emit.accelerator import Accelerator
@@ -38,8 +39,8 @@ CONFIG = CapsNetConfig(
 IMAGES = torch.randint(0, 256, (30, *CONFIG.image), generator=torch.Generator().manual_seed(1)).numpy()
 
 
-def compressed() -> Graph:
-    """Few values or vectors a layer, the primary capsules' weights mostly zero."""
+def compressed(vector: int) -> Graph:
+    """Few values or vectors a layer; single weights of the primary capsules are mostly zero."""
     torch.manual_seed(2)
     model = build_model(CONFIG)
     with torch.no_grad():
@@ -47,10 +48,10 @@ def compressed() -> Graph:
             if name.endswith("bias"):
                 parameter.normal_(std=0.2)
         primary = model.get_submodule("primary").weight
-        primary.mul_(3 * (torch.rand_like(primary) < 0.3))
+        primary.mul_(3 * (torch.rand_like(primary) < (0.3 if vector == 1 else 1.0)))
         model.get_submodule("prediction").weight.mul_(5)
     sharing = ShareConfig(
-        epochs=1, learning_rate=0.1, codes=(16, 12, 64), vectors=(1, 1, 8), initialisation="k-means++"
+        epochs=1, learning_rate=0.1, codes=(16, 12, 64), vectors=(1, vector, 8), initialisation="k-means++"
     )
     share_by_clustering(model, sharing, seed=1)
     own_weights(model)
@@ -59,9 +60,10 @@ def compressed() -> Graph:
     return with_compressed_storage(lowered.graph)
 
 
-def test_compressed_capsules_in_rtl(tmp_path: Path) -> None:
-    graph, frames = compressed(), to_graph_layout(IMAGES)
-    assert isinstance(graph.constants["primary.weights"].storage, Huffman)
+@pytest.mark.parametrize(("vector", "kind"), [(1, Huffman), (4, Shared)])
+def test_compressed_capsules_in_rtl(vector: int, kind: type, tmp_path: Path) -> None:
+    graph, frames = compressed(vector), to_graph_layout(IMAGES)
+    assert isinstance(graph.constants["primary.weights"].storage, kind)
     assert graph.constants["prediction.weights"].storage == Shared(vector=8)
     accelerator = Accelerator(graph=graph, folding=fold_for_interval(stages(graph), 4000))
     write_design(accelerator, tmp_path)

@@ -6,6 +6,7 @@ from torch import nn
 
 from karui.sw.compress.config import PruneConfig
 from karui.sw.compress.prune import Pruner, lamp_score, top_mask
+from karui.sw.nn.quant_conv import QuantConv2d
 from karui.sw.nn.quant_linear import QuantLinear
 
 
@@ -116,3 +117,10 @@ def test_wrong_configurations() -> None:
             config(**changes)
     with pytest.raises(ValueError, match=r"keep has 3 fractions for 2 layers \(ip1, ip2\)"):
         Pruner(layers(), config(scope="layer", keep=(0.1, 0.2, 0.3)))
+
+
+def test_vectors_cross_no_rows() -> None:
+    nets = {"conv": QuantConv2d(3, 4, 3), "fc": QuantLinear(6, 4)}
+    with pytest.raises(ValueError, match="vectors of 4 divide neither the rows of 27 weights of conv nor consist of"):
+        Pruner(nets, config(keep=(0.5, 0.5), scope="layer", vectors=(4, 1)))
+    Pruner(nets, config(keep=(0.5, 0.5), scope="layer", vectors=(27, 12)))
