@@ -35,12 +35,12 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
         run.progress(f"{what}: {accuracy} %")
     lowered = lower(checkpoint.model, dataset.image_shape, classes=dataset.classes)
     agreement = compare_with_golden(checkpoint.model, lowered, dataset.test_images)
-    integers = rows["integer squash, integer routing"]
+    integers = _percent(float((agreement.golden_classes == dataset.test_labels).mean()))
     trained = _percent(checkpoint.metadata["accuracies"]["float"])
     cost = round(trained - integers, 2)
     real = round(rows["real squash, real routing"] - integers, 2)
     details: dict[str, Any] = {
-        "accuracies, %": {"float network": trained, **rows},
+        "accuracies, %": {"float network": trained, **rows, "golden": integers},
         "float type": str(lowered.float_type),
     }
     return BenchmarkResult(
