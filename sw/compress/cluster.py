@@ -73,9 +73,7 @@ def k_means(vectors: Reals, k: int, *, initialisation: Initialisation = "linear"
     return _ordered(estimator.cluster_centers_.astype(np.float32), vectors)
 
 
-def entropy_constrained(
-    vectors: Reals, start: Clustering, *, rate: float, zero_bits: bool = True, iterations: int = ITERATIONS
-) -> Clustering:
+def entropy_constrained(vectors: Reals, start: Clustering, *, rate: float, iterations: int = ITERATIONS) -> Clustering:
     """Trade distortion against the bits of the codes, until nothing changes.
 
     Minimises ``sum |x - c|**2 + price * bits(code)`` by turns: each vector goes to the centre of the least cost, where
@@ -90,39 +88,34 @@ def entropy_constrained(
         Clustering of the vectors other than zero, from which the alternation starts.
     rate
         Price of a bit; 0 gives k-means.
-    zero_bits
-        Whether the zero vector is a code of its own, fixed at zero, to which any vector may move; pruned vectors stay
-        there. Without it all vectors are coded by the code book.
     iterations
         Turns at most.
 
     Returns
     -------
     Clustering
-        With `zero_bits`, code 0 is the zero vector, which is the code book's first.
+        Code 0 is the zero vector, the code book's first, to which any vector may move and where pruned ones stay.
     """
-    live = vectors.any(axis=1) if zero_bits else np.ones(len(vectors), dtype=bool)
-    zero = np.zeros((int(zero_bits), vectors.shape[1]), dtype=np.float32)
-    book = np.concatenate([zero, start.code_book])
+    live = vectors.any(axis=1)
+    book = np.concatenate([np.zeros((1, vectors.shape[1]), dtype=np.float32), start.code_book])
     chosen = vectors[live].astype(np.float32)
-    codes = start.codes + int(zero_bits)
+    codes = start.codes + 1
     price = bit_price(chosen, rate)
     for _ in range(iterations):
         counts = np.bincount(codes, minlength=len(book)).astype(np.float64)
-        if zero_bits:
-            counts[0] += len(vectors) - len(chosen)
+        counts[0] += len(vectors) - len(chosen)
         bits = -np.log2(np.maximum(counts, 1e-9) / len(vectors))
         nearest = _nearest(chosen, book, (price * bits).astype(np.float32))
         if np.array_equal(nearest, codes):
             break
         codes = nearest
-        for code in range(int(zero_bits), len(book)):
+        for code in range(1, len(book)):
             members = chosen[codes == code]
             if len(members):
                 book[code] = members.mean(axis=0)
     full = np.zeros(len(vectors), dtype=np.int64)
     full[live] = codes
-    return _compacted(book, full, keep_first=zero_bits)
+    return _compacted(book, full, keep_first=True)
 
 
 def bit_price(vectors: Reals, rate: float) -> float:

@@ -67,7 +67,7 @@ class MovingCodeBook(nn.Module):
     live
         Whether a vector is other than zero; those that are zero stay so.
     price
-        Squared distance that a bit of a code is worth. With 0 no vector becomes zero.
+        Squared distance that a bit of a code is worth.
     bits
         Width of the integers that the code book is rounded to, straight through; None for real values.
 
@@ -109,8 +109,6 @@ class MovingCodeBook(nn.Module):
         """Give each live vector the entry of the least squared distance and price, the first of equals."""
         counts = torch.bincount(self.codes, minlength=len(entries)).clamp(min=1)
         cost = entries.square().sum(1) - self.price * torch.log2(counts / counts.sum())
-        if not self.price:
-            cost[0] = torch.inf
         # Distances in bfloat16 would tie.
         with torch.autocast("cpu", enabled=False):
             parts = torch.split(vectors, max(_PAIRS // len(entries), 1))

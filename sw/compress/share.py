@@ -69,10 +69,7 @@ def share(
 
 
 def share_by_clustering(model: nn.Module, config: ShareConfig, *, seed: int) -> None:
-    """Cluster the non-zero weights of every layer and share them.
-
-    Zero vectors keep code 0. With a `rate`, further ones may become zero.
-    """
+    """Cluster the non-zero weights of every layer and share them; small ones may become zero, which stays zero."""
     layers = quant_weight_layers(model)
     for layer, k, vector in zip(
         layers, config.layer_codes(len(layers)), config.layer_vectors(len(layers)), strict=True

@@ -77,12 +77,6 @@ def test_pruned_vectors_stay_zero_and_small_ones_may_become_zero() -> None:
     assert np.count_nonzero(priced.codes) < np.count_nonzero(free.codes)
 
 
-def test_without_a_zero_code_every_vector_has_a_value() -> None:
-    clustering = entropy_constrained(NORMAL, k_means(NORMAL, 4), rate=0.0, zero_bits=False)
-    assert clustering.code_book.all()
-    assert len(clustering.code_book) == 4
-
-
 def test_product_quantization_clusters_each_slice_by_itself() -> None:
     matrix = RANDOM.normal(size=(64, 24)).astype(np.float32)
     matrix[:8, :8] = 0

@@ -88,10 +88,10 @@ def test_code_book_and_bias_are_integers_on_one_grid_in_training_and_after_it(bi
     assert torch.equal(model(inputs), outputs)
 
 
-def moving_layer(price: float, *, steps: int, bits: int | None = None) -> tuple[QuantLinear, MovingCodeBook]:
+def moving_layer(price: float, *, steps: int, third: float = 0.5) -> tuple[QuantLinear, MovingCodeBook]:
     """Six pairs of which one is pruned, around two entries; training pulls all weights to `TARGET`."""
-    layer = QuantLinear(4, 3, weight_bits=bits, per_channel=False)
-    pairs = torch.tensor([[1.0, 0.9], [0.9, 1.0], [0.1, 0.1], [-1.0, -0.9], [-0.9, -1.0], [0.0, 0.0]])
+    layer = QuantLinear(4, 3)
+    pairs = torch.tensor([[1.0, 0.9], [0.9, 1.0], [third, third], [-1.0, -0.9], [-0.9, -1.0], [0.0, 0.0]])
     with torch.no_grad():
         layer.weight.copy_(pairs.view(3, 4))
     share(layer, torch.tensor([[0.9, 0.9], [-0.9, -0.9]]), torch.tensor([1, 1, 1, 2, 2, 0]), price=price)
@@ -136,9 +136,11 @@ def test_evaluation_takes_the_last_assignment() -> None:
     assert book.codes.tolist() != codes.tolist()
 
 
-def test_a_price_takes_small_vectors_to_zero_and_none_keeps_them() -> None:
-    assert moving_layer(0.0, steps=1)[1].codes.tolist() == [1, 1, 1, 2, 2, 0]
-    assert moving_layer(0.1, steps=1)[1].codes.tolist() == [1, 1, 0, 2, 2, 0]
+def test_a_price_draws_vectors_to_what_is_used_most() -> None:
+    # The third pair is 0.5 from the first entry, whose code takes a bit, and 0.32 from zero, whose code takes log2(6).
+    assert moving_layer(0.0, steps=1, third=0.4)[1].codes.tolist() == [1, 1, 0, 2, 2, 0]
+    assert moving_layer(0.1, steps=1, third=0.4)[1].codes.tolist() == [1, 1, 0, 2, 2, 0]
+    assert moving_layer(0.13, steps=1, third=0.4)[1].codes.tolist() == [1, 1, 1, 2, 2, 0]
     # A bit that is worth more than any distance leaves the entry that is used most.
     assert moving_layer(100.0, steps=1)[1].codes.tolist() == [1, 1, 1, 1, 1, 0]
 
