@@ -49,6 +49,16 @@ def at_least(what: str, value: float, limit: float) -> Check:
     return Check(what=what, value=value, target=f">= {limit:g}", passed=value >= limit)
 
 
+def percent(fraction: float) -> float:
+    """A fraction in per cent, to two decimals."""
+    return round(100 * fraction, 2)
+
+
+def error_percent(accuracy: float) -> float:
+    """What an accuracy leaves over, in per cent, to two decimals."""
+    return percent(1 - accuracy)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkResult:
     """What a benchmark measured.

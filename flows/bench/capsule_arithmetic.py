@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, at_most, equal
+from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, at_most, equal, percent
 from karui.flows.bench.reference_data import data_folder
 from karui.flows.recipe import find_recipe
 from karui.sw.data.dataset import Dataset
@@ -35,8 +35,8 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
         run.progress(f"{what}: {accuracy} %")
     lowered = lower(checkpoint.model, dataset.image_shape, classes=dataset.classes)
     agreement = compare_with_golden(checkpoint.model, lowered, dataset.test_images)
-    integers = _percent(float((agreement.golden_classes == dataset.test_labels).mean()))
-    trained = _percent(checkpoint.metadata["accuracies"]["float"])
+    integers = percent(float((agreement.golden_classes == dataset.test_labels).mean()))
+    trained = percent(checkpoint.metadata["accuracies"]["float"])
     cost = round(trained - integers, 2)
     real = round(rows["real squash, real routing"] - integers, 2)
     details: dict[str, Any] = {
@@ -64,7 +64,7 @@ def accuracies(checkpoint: Checkpoint, dataset: Dataset) -> dict[str, float]:
             for name, layer in list(model.named_children()):
                 setattr(model, name, _real(layer, squash=squash == "real", routing=routing == "real"))
             accuracy = held_out_accuracy(model, dataset)
-            rows[f"{squash} squash, {routing} routing"] = _percent(accuracy)
+            rows[f"{squash} squash, {routing} routing"] = percent(accuracy)
     return rows
 
 
@@ -76,10 +76,6 @@ def _real(layer: nn.Module, *, squash: bool, routing: bool) -> nn.Module:
         case QuantDynamicRouting() if routing:
             return DynamicRouting(layer.out_capsules, layer.out_length, iterations=layer.iterations)
     return layer
-
-
-def _percent(accuracy: float) -> float:
-    return round(100 * accuracy, 2)
 
 
 CAPSULE_ARITHMETIC = Benchmark(

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, equal
+from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, equal, percent
 from karui.flows.bench.reference_data import data_folder
 from karui.flows.build_folder import sha256, write_json
 from karui.flows.recipe import find_recipe
@@ -111,7 +111,7 @@ def table(subject: Subject, run: BenchmarkRun) -> dict[str, Any]:
     )
     rows = []
     with threads(training.threads):
-        before = _percent(held_out_accuracy(checkpoint.model, dataset))
+        before = percent(held_out_accuracy(checkpoint.model, dataset))
         for vector in VECTORS:
             for size in SIZES:
                 conditions = {
@@ -158,13 +158,13 @@ def network_row(
         "d": vector,
         "k": size,
         "seed, %": subject.reference[vector, size],
-        "clustered, %": _percent(held_out_accuracy(model, dataset)),
+        "clustered, %": percent(held_out_accuracy(model, dataset)),
     }
     if subject.retraining_epochs:
         model = _shared(network, config, sharing(vector, size, "moving"))
         train(model, images, labels, training)
         own_weights(model)
-        row["retrained, %"] = _percent(held_out_accuracy(model, dataset))
+        row["retrained, %"] = percent(held_out_accuracy(model, dataset))
     if isinstance(config, CompressibleConfig) and not isinstance(config, CapsuleVggConfig):
         fix_integers(model)
         data, _ = pack_network(model, config, vectors=(vector,))
@@ -200,10 +200,6 @@ def _checks(compact: dict[str, Any]) -> tuple[Check, ...]:
         at_least("d = 8, k = 64, retrained, %", rows[8, 64]["retrained, %"], 99.4),
         at_least("d = 16, k = 128, retrained, %", rows[16, 128]["retrained, %"], 99.3),
     )
-
-
-def _percent(accuracy: float) -> float:
-    return round(100 * accuracy, 2)
 
 
 CAPSULE_SHARING = Benchmark(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, at_most, equal
+from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, at_most, equal, error_percent
 from karui.flows.bench.reference_data import dataset
 from karui.flows.bench.regression import play_at_interval
 from karui.flows.recipe import find_recipe
@@ -36,8 +36,8 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
     run.progress(f"golden model, {len(frames):,} images")
     classes = np.concatenate([evaluate(graph, frames[at : at + BATCH]).ravel() for at in range(0, len(frames), BATCH)])
     differing = int((classes != predict(checkpoint.model, torch.tensor(mnist.test_images)).numpy()).sum())
-    wrong = _percent(float((classes == mnist.test_labels).mean()))
-    real = _percent(checkpoint.metadata["accuracies"]["float"])
+    wrong = error_percent(float((classes == mnist.test_labels).mean()))
+    real = error_percent(checkpoint.metadata["accuracies"]["float"])
     label = f"at {interval} cycles"
     played = play_at_interval(
         graph, frames[:IMAGES], interval=interval, folder=run.folder / "design", label=label, progress=run.progress
@@ -51,10 +51,6 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
         ),
         details={**played.details, "float: error, %": real},
     )
-
-
-def _percent(accuracy: float) -> float:
-    return round(100 * (1 - accuracy), 2)
 
 
 DEEP_FRIED_RTL = Benchmark(

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, at_most, equal
+from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, at_most, equal, error_percent
 from karui.flows.bench.reference_data import data_folder
 from karui.flows.recipe import find_recipe
 from karui.sw.data.dataset import Dataset, MissingDataError
@@ -86,7 +86,7 @@ class _Table:
 
     def add(self, name: str, model: nn.Module, dataset: Dataset, **more: Any) -> None:
         """Measure a network on the test images."""
-        row = {"error, %": _percent(held_out_accuracy(model, dataset)), "numbers": numbers(model)} | more
+        row = {"error, %": error_percent(held_out_accuracy(model, dataset)), "numbers": numbers(model)} | more
         if name in PAPER:
             row["paper: error, %"], row["paper: numbers"] = PAPER[name]
         self.rows[name] = row
@@ -168,8 +168,8 @@ def _shipped(name: str, mnist: Dataset) -> dict[str, Any]:
     assert recipe.checkpoint is not None
     checkpoint = load_checkpoint(recipe.checkpoint)
     return {
-        "float: error, %": _percent(checkpoint.metadata["accuracies"]["float"]),
-        "integer: error, %": _percent(held_out_accuracy(checkpoint.model, mnist)),
+        "float: error, %": error_percent(checkpoint.metadata["accuracies"]["float"]),
+        "integer: error, %": error_percent(held_out_accuracy(checkpoint.model, mnist)),
         "numbers": numbers(checkpoint.model),
     }
 
@@ -194,10 +194,6 @@ def _other(name: str, run: BenchmarkRun) -> dict[str, Any] | str:
 def _load(name: str, model: DeepFriedConfig, run: BenchmarkRun) -> Dataset:
     recipe = TrainingRecipe(name="deep-fried-table", data=DataConfig(name=name), model=model, train=REFERENCE)
     return load_data(recipe, data_folder(run.data_dir))
-
-
-def _percent(accuracy: float) -> float:
-    return round(100 * (1 - accuracy), 2)
 
 
 DEEP_FRIED_TABLE = Benchmark(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, at_most
+from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, at_most, percent
 from karui.flows.bench.puppet_table import CONTINUOUS, JUDGED, POINTS_LOST, config_of
 from karui.flows.bench.reference_data import data_folder
 from karui.flows.recipe import find_recipe
@@ -48,7 +48,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
         dataset = load_data(recipe.training, data_folder(run.data_dir))
         size = stored_size(checkpoint.model, config)
         rows[title] = {
-            "accuracy, %": round(100 * held_out_accuracy(checkpoint.model, dataset), 2),
+            "accuracy, %": percent(held_out_accuracy(checkpoint.model, dataset)),
             "bytes": size.bytes,
             "parameters": size.parameters,
         }

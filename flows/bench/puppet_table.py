@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, at_most
+from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, at_most, percent
 from karui.flows.bench.reference_data import data_folder
 from karui.flows.recipe import Recipe, find_recipe, recipe_names
 from karui.sw.data.dataset import Dataset
@@ -44,7 +44,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
         checkpoint = load_checkpoint(recipe.checkpoint)
         dataset = load_data(recipe.training, data_folder(run.data_dir))
         rows[name] = _row(checkpoint.model, config_of(recipe), dataset)
-        rows[name] |= {f"{phase}, %": _percent(value) for phase, value in checkpoint.metadata["accuracies"].items()}
+        rows[name] |= {f"{phase}, %": percent(value) for phase, value in checkpoint.metadata["accuracies"].items()}
         run.progress(f"{name}: {rows[name]}")
         if config_of(recipe).generator == "euler":
             for depth in rows[name]["depths, images"]:
@@ -102,7 +102,7 @@ def _below(row: dict[str, Any], other: dict[str, Any]) -> float:
 def _row(model: nn.Sequential, config: PuppetConfig, dataset: Dataset) -> dict[str, Any]:
     size = stored_size(model, config)
     row = {
-        "accuracy, %": _percent(held_out_accuracy(model, dataset)),
+        "accuracy, %": percent(held_out_accuracy(model, dataset)),
         "parameters": size.parameters,
         "bytes": size.bytes,
         "parts": {part.name: part.parameters for part in size.parts},
@@ -148,11 +148,7 @@ def _trained(
         on_pretrain_epoch=report,
     )
     row = _row(trained.model, config, dataset)
-    return row | {f"{phase}, %": _percent(value) for phase, value in trained.accuracies.items()}
-
-
-def _percent(accuracy: float) -> float:
-    return round(100 * accuracy, 2)
+    return row | {f"{phase}, %": percent(value) for phase, value in trained.accuracies.items()}
 
 
 PUPPET_TABLE = Benchmark(

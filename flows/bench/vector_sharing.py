@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from karui.flows.bench.benchmark import Benchmark, BenchmarkResult, BenchmarkRun, Check, at_least, at_most, equal
+from karui.flows.bench.benchmark import (
+    Benchmark,
+    BenchmarkResult,
+    BenchmarkRun,
+    Check,
+    at_least,
+    at_most,
+    equal,
+    error_percent,
+)
 from karui.flows.bench.reference_data import data_folder
 from karui.flows.recipe import find_recipe
 from karui.sw.compress.config import ShareConfig
@@ -102,7 +111,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
     with threads(recipe.training.train.threads):
         network = dense(context)
         rows = [_row(context, network.model, variant, run) for variant in VARIANTS]
-    error = _percent(network.accuracy)
+    error = error_percent(network.accuracy)
     details = {
         "dense error, %": error,
         f"smallest file within {MARGIN} points of the dense error": _smallest(rows, error + MARGIN),
@@ -121,7 +130,7 @@ def _row(context: CompressionRun, network: nn.Module, variant: Variant, run: Ben
     row = asdict(variant) | {
         "bytes": len(data),
         "times smaller": round(_float_bytes(clustered) / len(data), 1),
-        "clustered: error, %": _percent(context.accuracy(pooled_first(clustered))),
+        "clustered: error, %": error_percent(context.accuracy(pooled_first(clustered))),
     }
     phase, training = variant.config, context.recipe.train
     images, labels = tensors(context.dataset.train_images, context.dataset.train_labels)
@@ -131,7 +140,7 @@ def _row(context: CompressionRun, network: nn.Module, variant: Variant, run: Ben
         labels[:RETRAINING_IMAGES],
         replace(training, epochs=phase.epochs, learning_rate=phase.learning_rate),
     )
-    row["retrained: error, %"] = _percent(context.accuracy(pooled_first(_integer_network(context, model))))
+    row["retrained: error, %"] = error_percent(context.accuracy(pooled_first(_integer_network(context, model))))
     run.progress(
         f"{variant.name}, d = {variant.vector}, k = {variant.size}: {row['bytes']:,} bytes, "
         f"{row['clustered: error, %']} % error, retrained {row['retrained: error, %']} %"
@@ -192,10 +201,6 @@ def _checks(rows: list[dict[str, Any]]) -> tuple[Check, ...]:
             max(errors[longest, most, "clustered"] - errors[1, most, "clustered"], 0.1),
         ),
     )
-
-
-def _percent(accuracy: float) -> float:
-    return round(100 * (1 - accuracy), 2)
 
 
 def _float_bytes(model: nn.Module) -> int:
