@@ -41,6 +41,9 @@ LEAST_ACCURACY = {
 }
 
 
+LARGEST_FILE = {"capsnet": 7_000_000}
+
+
 @pytest.mark.parametrize("name", sorted(LEAST_ACCURACY))
 def test_shipped_checkpoint_reaches_its_target(name: str, shared_data: Path) -> None:
     recipe = load_training_recipe(RECIPES / f"{name}.toml")
@@ -85,7 +88,7 @@ def test_checkpoint_is_of_the_recipe_beside_it(path: Path) -> None:
     assert config == recipe.model
     assert checkpoint.metadata["train"]["epochs"] == recipe.train.epochs
     assert checkpoint.metadata["train"]["seed"] == recipe.train.seed
-    assert path.stat().st_size < 2_000_000
+    assert path.stat().st_size < LARGEST_FILE.get(path.stem, 2_000_000)
 
 
 def test_digits_recipe_trains_to_a_checkpoint(tmp_path: Path) -> None:
