@@ -251,8 +251,8 @@ def _train(
         )
     # All that determines a phase names its state, so that recipes which agree up to a phase share it.
     earlier = [getattr(run.compress, name) for name in PHASES[1 : PHASES.index(phase) + 1]]
-    common = [run.compress.teacher, run.compress.augment] if earlier else None
-    shared = (run.recipe.data.name, network, run.recipe.train, common, earlier)
+    of_all_phases = [run.compress.teacher, run.compress.augment] if earlier else None
+    determined_by = (run.recipe.data.name, network, run.recipe.train, of_all_phases, earlier)
     train(
         beside_decoder(
             pooled_first(model), network.image, network.classes, training.reconstruction, seed=training.seed
@@ -260,7 +260,7 @@ def _train(
         *tensors(run.dataset.train_images, run.dataset.train_labels),
         training,
         teacher=None if teacher is None else _logits(teacher),
-        state_path=state_path(run.state_dir, phase, *shared),
+        state_path=state_path(run.state_dir, phase, *determined_by),
         on_epoch=lambda record, _: run.on_epoch(phase, record),
         after_step=after_step,
     )
