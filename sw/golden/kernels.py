@@ -29,6 +29,7 @@ from karui.sw.ir import (
     MaxPool,
     MaxUnpool,
     Op,
+    Repeat,
     Requantize,
     Routing,
     SlidingWindow,
@@ -38,7 +39,7 @@ from karui.sw.ir import (
     Threshold,
     WalshHadamard,
 )
-from karui.sw.ir.capsule_arithmetic import route, squash
+from karui.sw.ir.capsule_arithmetic import route_passes, squash
 from karui.sw.ir.complexity_arithmetic import complexity_words
 from karui.sw.ir.complexity_op import ComplexityTables
 from karui.sw.ir.generated_kernels import depths_of, kernels_of, layer_output, levels_of
@@ -199,6 +200,12 @@ def _(op: Gather, *operands: Tensor) -> Tensor:
 
 
 @compute.register
+def _(op: Repeat, *operands: Tensor) -> Tensor:
+    (values,) = operands
+    return values.unsqueeze(1).expand(-1, op.times, *values.shape[1:])
+
+
+@compute.register
 def _(op: Squash, *operands: Tensor) -> Tensor:
     values, gains = operands
     squashed: Tensor = squash(op, values.reshape(*values.shape[:-1], -1, op.length), gains)
@@ -214,8 +221,10 @@ def _(op: SquaredLength, *operands: Tensor) -> Tensor:
 @compute.register
 def _(op: Routing, *operands: Tensor) -> Tensor:
     values, *tables = operands
-    predictions = values.reshape(len(values), -1, op.outputs, op.length)
-    routed: Tensor = route(op, predictions, *tables)
+    # Predictions of the frame, or of each iteration.
+    passes = [values] * op.iterations if values.ndim == 2 else values.unbind(1)
+    predictions = [one.reshape(len(one), -1, op.outputs, op.length) for one in passes]
+    routed: Tensor = route_passes(op, predictions, *tables)
     return routed.flatten(start_dim=1)
 
 

@@ -11,7 +11,7 @@ from karui.sw.ir.bounds import (
     squared_length_range,
 )
 from karui.sw.ir.builder import GraphBuilder, with_storage
-from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash, single_fraction
+from karui.sw.ir.capsule_ops import Repeat, Routing, SquaredLength, Squash, single_fraction
 from karui.sw.ir.complexity_op import Complexity, ComplexityTables, complexity_of
 from karui.sw.ir.graph import Constant, Graph, Node, graphs_equal
 from karui.sw.ir.infer import infer
@@ -36,6 +36,7 @@ from karui.sw.ir.ops import (
     WalshHadamard,
 )
 from karui.sw.ir.puppet_ops import EulerGenerator, GeneratedLayers, LowRankGenerator
+from karui.sw.ir.recomputed_predictions import with_recomputed_predictions
 from karui.sw.ir.serialize import load_graph, save_graph
 from karui.sw.ir.storage import RAW, Huffman, Raw, Shared, Sparse, Storage
 from karui.sw.ir.tensor import GraphError, Tensor
@@ -68,6 +69,7 @@ __all__ = [
     "Op",
     "RAW",
     "Raw",
+    "Repeat",
     "Requantize",
     "Shared",
     "Routing",
@@ -95,5 +97,6 @@ __all__ = [
     "single_fraction",
     "squared_length_range",
     "verify",
+    "with_recomputed_predictions",
     "with_storage",
 ]

@@ -6,6 +6,7 @@ operators: quantized layers, golden kernels and hardware tests all share it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from karui.sw.ir.capsule_ops import Routing, Squash, single_fraction
@@ -21,10 +22,15 @@ def squash(op: Squash, vectors: Any, gains: Any) -> Any:
 
 def route(op: Routing, predictions: Any, gains: Any, powers: Any, reciprocals: Any) -> Any:
     """Output capsules (..., J, D) of predictions (..., I, J, D)."""
-    capsules = squashed_sums(op, (predictions * op.first_coupling).sum(-3), gains)
+    return route_passes(op, [predictions] * op.iterations, gains, powers, reciprocals)
+
+
+def route_passes(op: Routing, passes: Sequence[Any], gains: Any, powers: Any, reciprocals: Any) -> Any:
+    """Output capsules (..., J, D) of predictions (..., I, J, D) for each iteration."""
+    capsules = squashed_sums(op, (passes[0] * op.first_coupling).sum(-3), gains)
     # The first agreement is added to logits of 0.
     logits: Any = 0
-    for _ in range(op.iterations - 1):
+    for predictions in passes[1:]:
         logits = updated_logits(op, logits, (predictions * capsules[..., None, :, :]).sum(-1))
         coefficients = couplings(op, logits, powers, reciprocals)
         capsules = squashed_sums(op, (predictions * coefficients[..., None]).sum(-3), gains)

@@ -9,6 +9,25 @@ from karui.sw.numerics import TABLE_FRACTION, NumberFormat
 
 
 @dataclass(frozen=True, kw_only=True)
+class Repeat:
+    """Have a frame's tensor `times` times: (...) to (times, ...). Operands: an activation.
+
+    In front of a matrix-vector product it makes predictions that are not kept but made anew for each iteration of a
+    `Routing`.
+
+    Parameters
+    ----------
+    times : int
+        1 or more.
+    """
+
+    times: int
+
+    def __post_init__(self) -> None:
+        _check_positive("repeat", times=self.times)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Squash:
     """Shrink vectors to a length below 1: each run of `length` elements of the last axis is a vector.
 
@@ -72,6 +91,9 @@ class Routing:
       ``c = min(round_half_up(p * reciprocals[m] / 2**e), 2**TABLE_FRACTION - 1)``.
 
     The first iteration's c are all ``round(2**TABLE_FRACTION / J)``, limited likewise. The output is v of the last.
+
+    Predictions may also come once for each iteration, (iterations, I * J * D): then iteration r, of its coefficients
+    and of its sums, knows row r alone, and hardware keeps none of them.
 
     Operands: the predictions, signed; the gains of `squash_gains` for vectors of D words of `sums`; the powers of
     `negative_powers`; the reciprocals of `reciprocals`.

@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import singledispatch
 
 from karui.sw.ir.bounds import butterfly_ranges, squared_length_range
-from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash, agreement_multiplier, single_fraction
+from karui.sw.ir.capsule_checks import check_fraction, check_routing, check_squash
+from karui.sw.ir.capsule_ops import Repeat, Routing, SquaredLength, Squash
 from karui.sw.ir.complexity_op import BINS_PER_OCTAVE, COMPLEXITY_FRACTION, TWIDDLE_FRACTION, Complexity
 from karui.sw.ir.ops import (
     Add,
@@ -30,7 +31,7 @@ from karui.sw.ir.ops import (
 )
 from karui.sw.ir.puppet_ops import GeneratedLayers
 from karui.sw.ir.tensor import GraphError, Tensor
-from karui.sw.numerics import TABLE_FRACTION, NumberFormat, format_for_range, unsigned
+from karui.sw.numerics import format_for_range, unsigned
 
 Fraction = int | tuple[int, ...]
 
@@ -252,10 +253,16 @@ def _(op: Gather, *operands: Tensor) -> Tensor:
 
 
 @infer.register
+def _(op: Repeat, *operands: Tensor) -> Tensor:
+    (tensor,) = _operands(op, operands, 1)
+    return Tensor(shape=(op.times, *tensor.shape), number_format=tensor.number_format)
+
+
+@infer.register
 def _(op: Squash, *operands: Tensor) -> Tensor:
     vectors, gains = _operands(op, operands, 2)
     _check_divided(op, op.length, vectors)
-    _check_squash(op, vectors.number_format, gains)
+    check_squash(op, vectors.number_format, gains)
     return Tensor(shape=vectors.shape, number_format=op.output)
 
 
@@ -273,24 +280,12 @@ def _(op: SquaredLength, *operands: Tensor) -> Tensor:
 def _(op: Routing, *operands: Tensor) -> Tensor:
     predictions, gains, powers, reciprocals = _operands(op, operands, 4)
     _check_divided(op, op.outputs * op.length, predictions)
-    inputs = predictions.number_format
-    fraction = _vector_fraction(op, inputs)
-    for what, table, most in (
-        ("powers", powers, single_fraction(op.logits)),
-        ("reciprocals", reciprocals, TABLE_FRACTION),
-    ):
-        entries = table.elements
-        if len(table.shape) != 1 or entries & (entries - 1) or entries.bit_length() - 1 > most:
-            raise GraphError(f"the {what} are a table of 1, 2, 4, ... to 2**{most} entries, not of shape {table.shape}")
-        _check_fraction(what, table.number_format, TABLE_FRACTION)
-    _check_fraction("sums", op.sums, fraction + TABLE_FRACTION - op.sum_shift)
-    _check_squash(op.squash, op.sums, gains)
-    multiplier = agreement_multiplier(inputs, op.output, op.logits, op.agreement_shift)
-    if op.agreement_multiplier != multiplier:
+    if predictions.shape[:-1] not in ((), (op.iterations,)):
         raise GraphError(
-            f"the agreement of {inputs} and {op.output} takes a multiplier of {multiplier} and a shift of "
-            f"{op.agreement_shift} to logits of {op.logits}, not a multiplier of {op.agreement_multiplier}"
+            f"Routing takes the predictions of a frame, or as many times those as it has iterations, {op.iterations}, "
+            f"not {predictions.shape}"
         )
+    check_routing(op, predictions.number_format, gains, powers, reciprocals)
     return Tensor(shape=(op.outputs * op.length,), number_format=op.output)
 
 
@@ -313,8 +308,8 @@ def _(op: Complexity, *operands: Tensor) -> Tensor:
     ):
         if table.shape != shape:
             raise GraphError(f"the {what} of an image of {image} have shape {shape}, not {table.shape}")
-        _check_fraction(what, table.number_format, fraction)
-    _check_fraction("complexity", op.output, COMPLEXITY_FRACTION)
+        check_fraction(what, table.number_format, fraction)
+    check_fraction("complexity", op.output, COMPLEXITY_FRACTION)
     return Tensor(shape=(1,), number_format=op.output)
 
 
@@ -414,32 +409,6 @@ def _check_channelwise(values: Tensor, **operands: Tensor) -> None:
 def _check_divided(op: Op, run: int, tensor: Tensor) -> None:
     if not tensor.shape or tensor.shape[-1] % run:
         raise GraphError(f"{type(op).__name__} takes runs of {run} elements, which do not divide {tensor.shape}")
-
-
-def _check_squash(op: Squash, words: NumberFormat, gains: Tensor) -> None:
-    fraction = _vector_fraction(op, words)
-    rows = squared_length_range(op.length, words)[1].bit_length()
-    columns = gains.shape[-1]
-    if gains.shape != (rows, columns) or columns & (columns - 1):
-        raise GraphError(
-            f"the gains of vectors of {op.length} words of {words} have shape ({rows}, 2**index_bits), not "
-            f"{gains.shape}"
-        )
-    if gains.number_format.kind != "unsigned":
-        raise GraphError(f"gains are unsigned, not {gains.number_format}")
-    _check_fraction("gains", gains.number_format, TABLE_FRACTION)
-    _check_fraction("squashed vectors", op.output, fraction + TABLE_FRACTION - op.shift)
-
-
-def _vector_fraction(op: Squash | Routing, words: NumberFormat) -> int:
-    if words.kind != "signed" or not isinstance(words.fraction, int):
-        raise GraphError(f"{type(op).__name__} takes signed words of one fraction, not {words}")
-    return words.fraction
-
-
-def _check_fraction(what: str, stated: NumberFormat, fraction: int) -> None:
-    if stated.fraction != fraction:
-        raise GraphError(f"the {what} have {fraction} fractional bits, not {stated.fraction} as {stated} says")
 
 
 def _check_not_bipolar(op: Op, bipolar: bool) -> None:

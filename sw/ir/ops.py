@@ -7,8 +7,9 @@ Every operation takes integer tensors and yields one integer tensor, exactly. Fe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
-from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash
+from karui.sw.ir.capsule_ops import Repeat, Routing, SquaredLength, Squash
 from karui.sw.ir.complexity_op import Complexity
 from karui.sw.ir.puppet_ops import GeneratedLayers
 from karui.sw.numerics import NumberFormat, Overflow, Rounding
@@ -389,6 +390,7 @@ Op = (
     | ChannelShuffle
     | WalshHadamard
     | Gather
+    | Repeat
     | Squash
     | SquaredLength
     | Routing
@@ -398,30 +400,7 @@ Op = (
     | Flatten
 )
 
-OPS: tuple[type[Op], ...] = (
-    SlidingWindow,
-    MatrixVector,
-    BinaryBases,
-    DepthwiseConv,
-    Threshold,
-    Requantize,
-    DoubleRounding,
-    MaxPool,
-    MaxUnpool,
-    SumPool,
-    Add,
-    Concat,
-    ChannelShuffle,
-    WalshHadamard,
-    Gather,
-    Squash,
-    SquaredLength,
-    Routing,
-    Complexity,
-    GeneratedLayers,
-    ArgMax,
-    Flatten,
-)
+OPS: tuple[type[Op], ...] = get_args(Op)
 
 
 def _check_window(kernel: tuple[int, int], stride: tuple[int, int]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from karui.sw.ir.bounds import accumulator_range, depthwise_rows, effective_weights, product_range
-from karui.sw.ir.capsule_ops import Routing, SquaredLength, Squash
+from karui.sw.ir.capsule_ops import Repeat, Routing, SquaredLength, Squash
 from karui.sw.ir.complexity_bound import check_values
 from karui.sw.ir.complexity_op import Complexity, ComplexityTables
 from karui.sw.ir.generated_bounds import convolution_range, generator_ranges
@@ -180,6 +180,7 @@ def _(op: GeneratedLayers, node: Node, graph: Graph) -> None:
 @_check.register(Add)
 @_check.register(Concat)
 @_check.register(MaxUnpool)
+@_check.register(Repeat)
 @_check.register(SquaredLength)
 @_check.register(WalshHadamard)
 def _(op: Op, node: Node, graph: Graph) -> None:

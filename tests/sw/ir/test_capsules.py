@@ -154,10 +154,10 @@ def test_couplings_keep_their_error_bound(outputs: int) -> None:
         assert error.max() < 0.0081
 
 
-def routed_by_loops(op: Routing, votes: list[list[list[int]]], gains: list[list[int]]) -> list[list[int]]:
-    """The operation's definition, an integer at a time."""
+def routed_by_loops(op: Routing, passes: list[list[list[list[int]]]], gains: list[list[int]]) -> list[list[int]]:
+    """The operation's definition, an integer at a time, of the predictions of each iteration."""
     powers, inverses = negative_powers().tolist(), reciprocals().tolist()
-    capsules, outputs, length = len(votes), op.outputs, op.length
+    capsules, outputs, length = len(passes[0]), op.outputs, op.length
 
     def limited(value: int, words: NumberFormat) -> int:
         return max(words.minimum, min(words.maximum, value))
@@ -172,7 +172,7 @@ def routed_by_loops(op: Routing, votes: list[list[list[int]]], gains: list[list[
     b = [[0] * outputs for _ in range(capsules)]
     c = [[min(round(4096 / outputs), 4095)] * outputs for _ in range(capsules)]
     v: list[list[int]] = []
-    for turn in range(op.iterations):
+    for turn, votes in enumerate(passes):
         if turn:
             for i in range(capsules):
                 for j in range(outputs):
@@ -202,10 +202,25 @@ def test_routing_is_its_definition(outputs: int, length: int, iterations: int) -
     # Small, large enough that logits part, and of one sign so that sums saturate.
     for low, high in ((-20, 20), (-128, 128), (120, 128)):
         votes = rng.integers(low, high, (5, 9, outputs, length))
-        expected = np.array([routed_by_loops(op, one, gains.tolist()) for one in votes.tolist()])
+        expected = np.array([routed_by_loops(op, [one] * iterations, gains.tolist()) for one in votes.tolist()])
         assert np.array_equal(route(op, votes, *tables), expected)
         of_kernel = compute(op, torch.from_numpy(votes).flatten(1), *map(torch.from_numpy, tables))
         assert np.array_equal(of_kernel, expected.reshape(5, -1))
+
+
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_an_iteration_knows_its_row_of_predictions_alone(iterations: int) -> None:
+    op = routing(3, 4, iterations)
+    gains = squash_gains(op.sums, 4)
+    tables = gains, negative_powers(), reciprocals()
+    passes = np.random.default_rng(4).integers(-128, 128, (5, iterations, 9, 3, 4))
+    expected = np.array([routed_by_loops(op, one, gains.tolist()) for one in passes.tolist()])
+    rows = torch.from_numpy(passes).flatten(2)
+    of_kernel = compute(op, rows, *map(torch.from_numpy, tables))
+    assert np.array_equal(of_kernel, expected.reshape(5, -1))
+    if iterations > 1:
+        of_first = compute(op, rows[:, 0], *map(torch.from_numpy, tables))
+        assert not np.array_equal(of_first, of_kernel)
 
 
 def test_routing_agrees_with_real_numbers() -> None:
