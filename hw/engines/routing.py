@@ -11,6 +11,12 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from karui.hw.arithmetic.integer_dot_product import Multiplier
+from karui.hw.engines.prediction_source import (
+    KeptPredictions,
+    KeptPredictionsConfig,
+    PassingPredictions,
+    PassingPredictionsConfig,
+)
 from karui.hw.engines.routing_couplings import Couplings, CouplingsConfig
 from karui.hw.engines.routing_logits import Logits, LogitsConfig
 from karui.hw.engines.squash import SquashConfig, SquashPipeline
@@ -25,8 +31,6 @@ from karui.hw.streams.timing import require_divisor
 from karui.sw.ir import Routing as RoutingOp
 from karui.sw.numerics import NumberFormat
 
-BUFFERS = 2
-"""Frames of predictions that are held: one is routed while the next one comes."""
 _BEHIND = 2
 """Turns of beats by which coefficients, and so products, are behind agreements."""
 
@@ -48,6 +52,8 @@ class RoutingConfig:
         The operation's tables.
     multiplier : {"dsp", "lut"}
         What products are made of, but for those that scale: two a coefficient or logit.
+    kept : bool
+        Whether predictions come once and are kept, or come again for each iteration.
 
     Raises
     ------
@@ -63,6 +69,7 @@ class RoutingConfig:
     powers: npt.NDArray[np.int64]
     reciprocals: npt.NDArray[np.int64]
     multiplier: Multiplier = "dsp"
+    kept: bool = True
 
     def __post_init__(self) -> None:
         require_divisor("lanes of a routing", self.lanes, self.op.length, "elements of a prediction")
@@ -79,7 +86,7 @@ class RoutingConfig:
 
     @property
     def beats(self) -> int:
-        """Beats of a frame of predictions."""
+        """Beats of a pass over the predictions."""
         return self.capsules * self.turn
 
     @property
@@ -88,9 +95,17 @@ class RoutingConfig:
         return (self.capsules + _BEHIND) * self.turn
 
     @property
-    def predictions(self) -> BankedRamConfig:
-        """The memory of predictions."""
-        return BankedRamConfig(words=BUFFERS * self.beats, width=self.lanes * self.element.bits)
+    def predictions(self) -> KeptPredictionsConfig | PassingPredictionsConfig:
+        """Where the predictions of a pass come from.
+
+        Those that are not kept wait between passes. There is room for those that come meanwhile, one a cycle, and for
+        those by which passes are late until they catch up with the next frame: so slow ones never wait.
+        """
+        if self.kept:
+            return KeptPredictionsConfig(element=self.element, lanes=self.lanes, beats=self.beats)
+        between = self.iteration_cycles - self.beats
+        depth = between + self.vector_latency + self.folds + LEAST_DEPTH
+        return PassingPredictionsConfig(element=self.element, lanes=self.lanes, folds=self.folds, depth=depth)
 
     @property
     def vectors(self) -> BankedRamConfig:
@@ -100,7 +115,8 @@ class RoutingConfig:
     @property
     def word_latency(self) -> int:
         """Cycles from a step of a pass to its prediction and the capsule's elements."""
-        return max(self.predictions.latency, self.vectors.latency)
+        of_prediction = self.predictions.latency if self.kept else 0
+        return max(of_prediction, self.vectors.latency)
 
     @property
     def logits(self) -> LogitsConfig:
@@ -143,9 +159,13 @@ class RoutingConfig:
         return self.word_latency + self.folds - 1 + self.logits.latency + self.couplings.latency + 1
 
     @property
-    def word_delay(self) -> int:
-        """Cycles that a prediction waits for its coefficient."""
-        return _BEHIND * self.turn + self.weigh_latency - self.word_latency
+    def rings(self) -> tuple[int, ...]:
+        """Lengths of the rings in which a prediction waits for its coefficient: two turns of steps, and then cycles.
+
+        Steps that take kept predictions follow one another: then a single ring is enough, that turns in every cycle.
+        """
+        steps, cycles = _BEHIND * self.turn, self.weigh_latency - self.word_latency - 1
+        return (steps + cycles,) if self.kept else (steps, cycles)
 
     @property
     def vector_latency(self) -> int:
@@ -188,12 +208,13 @@ class RoutingConfig:
 class Routing(wiring.Component):
     """Routes predictions by agreement, a pass over all of them for each iteration.
 
-    Predictions are written to one half of a memory while those of the frame before, in the other half, are routed. In
-    a pass each beat is read once: with the output capsule of the iteration before it makes an agreement, which is added
-    to the prediction's logit; the J logits of a capsule become coefficients; the beat itself comes again, out of a ring
-    that delays it, and is weighted and summed. So a pass takes I * J * D / lanes cycles, and two turns of J * D / lanes
-    more. Behind its last beat the sums are squashed; the next pass begins when they are, a pass of the next frame at
-    once. In a frame's first pass all coefficients are alike.
+    Predictions are written to one half of a memory while those of the frame before, in the other half, are routed; or
+    they come again for each pass, and none is kept but those that come between passes. In a pass each beat is read
+    once: with the output capsule of the iteration before it makes an agreement, which is added to the prediction's
+    logit; the J logits of a capsule become coefficients; the beat itself comes again, out of a ring that delays it, and
+    is weighted and summed. So a pass takes I * J * D / lanes cycles, or as many as its predictions take to come, and
+    two turns of J * D / lanes more. Behind its last beat the sums are squashed; the next pass begins when they are, a
+    pass of the next frame at once. In a frame's first pass all coefficients are alike.
 
     Latency and throughput: ``config.iteration_cycles``, ``config.frame_cycles``, ``config.result_latency``.
 
@@ -204,7 +225,8 @@ class Routing(wiring.Component):
     Members
     -------
     i : In(stream)
-        Predictions in order (i, j, element), `lanes` elements a beat.
+        Predictions in order (i, j, element), `lanes` elements a beat; if they are not kept, as often as there are
+        iterations.
     o : Out(stream)
         Output capsules in order (j, element), likewise.
     """
@@ -224,7 +246,12 @@ class Routing(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, op = self.config, self.config.op
-        m.submodules.predictions = predictions = BankedRam(config.predictions)
+        m.submodules.predictions = predictions = (
+            KeptPredictions(config.predictions)
+            if isinstance(config.predictions, KeptPredictionsConfig)
+            else PassingPredictions(config.predictions)
+        )
+        wiring.connect(m, wiring.flipped(self.i), predictions.i)
         m.submodules.vectors = vectors = BankedRam(config.vectors)
         m.submodules.sums = sums = WeightedSums(config.sums)
         m.submodules.squash = squash = SquashPipeline(config.squash)
@@ -235,85 +262,59 @@ class Routing(wiring.Component):
         wiring.connect(m, output.o, end.i)
         wiring.connect(m, end.o, wiring.flipped(self.o))
 
-        # Passes: a frame's first one waits for its predictions, the others for the result of the one before; the last
-        # one waits for room for its result besides.
-        running, ends_pass, starts = Signal(), Signal(), Signal()
-        beat = cycle(m, "beat", config.turn, step=running)
-        turn = cycle(m, "turn", config.capsules + _BEHIND, step=running & beat.is_last)
+        # Passes: a frame's first one waits for kept predictions, the others for the result of the one before; the last
+        # one waits for room for its result besides. Each of a pass's steps waits for its prediction, if that is not
+        # kept; those behind the last prediction wait for nothing.
+        running, steps, ends_pass, starts = Signal(), Signal(), Signal(), Signal()
+        is_real = Signal(init=1)
+        beat = cycle(m, "beat", config.turn, step=steps)
+        turn = cycle(m, "turn", config.capsules + _BEHIND, step=steps & beat.is_last)
         number = cycle(m, "pass", op.iterations, step=ends_pass)
         ends_frame, result_leaves = Signal(), Signal()
         m.d.comb += [
-            ends_pass.eq(running & beat.is_last & turn.is_last),
+            steps.eq(running & (~is_real | predictions.is_there)),
+            predictions.take.eq(steps & is_real),
+            ends_pass.eq(steps & beat.is_last & turn.is_last),
             ends_frame.eq(ends_pass & number.is_last),
+            predictions.ends_frame.eq(ends_frame),
         ]
-        half_is_full = self._store(m, predictions)
-        frames = level(m, "frames", BUFFERS, up=half_is_full, down=ends_frame)
         results = level(m, "results", config.results, up=starts & number.is_last, down=result_leaves)
         result_is_there = Signal()
-        m.d.comb += [
-            self.i.ready.eq(~frames.full),
-            starts.eq(
-                ~running & Mux(number.is_first, ~frames.empty, result_is_there) & ~(number.is_last & results.full)
-            ),
-        ]
+        may_start = Mux(number.is_first, predictions.frame_is_there, result_is_there)
+        m.d.comb += starts.eq(~running & may_start & ~(number.is_last & results.full))
         with m.If(starts):
             m.d.sync += running.eq(1)
         with m.Elif(ends_pass):
             m.d.sync += running.eq(0)
 
         # Of each step of a pass: whether it is of a prediction, and whether of one two turns before a product is made.
-        is_real, weighs, begins = Signal(init=1), Signal(), Signal()
-        with m.If(running & beat.is_last):
+        weighs, begins = Signal(), Signal()
+        with m.If(steps & beat.is_last):
             m.d.sync += [
                 is_real.eq(turn.is_last | (is_real & (turn.number != config.capsules - 1))),
                 weighs.eq(~turn.is_last & (weighs | (turn.number == _BEHIND - 1))),
                 begins.eq(turn.number == _BEHIND - 1),
             ]
-        self._address(m, predictions, running & is_real, ends_frame)
         m.d.comb += vectors.read_address.eq(beat.number)
 
-        word = delayed(m, predictions.read_data, config.word_latency - config.predictions.latency, name="word")
+        word = delayed(m, predictions.word, config.word_latency - config.predictions.latency, name="word")
         vector = delayed(m, vectors.read_data, config.word_latency - config.vectors.latency, name="vector")
-        valid = delayed(m, running, config.word_latency, name="word_valid", control=True)
+        valid = delayed(m, steps, config.word_latency, name="word_valid", control=True)
         flags = delayed(m, Cat(is_real, number.number == 1), config.word_latency, name="word_flags")
         coupling = self._coupling(m, valid, word, vector, flags)
 
         weigh_flags = delayed(m, Cat(begins, turn.is_last, number.is_first), config.weigh_latency, name="weigh_flags")
         m.d.comb += [
-            sums.i.valid.eq(delayed(m, running & weighs, config.weigh_latency, name="weighs", control=True)),
+            sums.i.valid.eq(delayed(m, steps & weighs, config.weigh_latency, name="weighs", control=True)),
             sums.i.payload.begins.eq(weigh_flags[0]),
             sums.i.payload.ends.eq(weigh_flags[1]),
             sums.i.payload.coupling.eq(Mux(weigh_flags[2], op.first_coupling, coupling)),
-            sums.i.payload.word.as_value().eq(self._waited(m, word)),
+            sums.i.payload.word.as_value().eq(self._waited(m, word, valid)),
         ]
         self._results(m, squash, vectors, output, result_is_there, starts)
         sent = cycle(m, "sent", config.turn, step=self.o.valid & self.o.ready)
         m.d.comb += result_leaves.eq(self.o.valid & self.o.ready & sent.is_last)
         return m
-
-    def _store(self, m: Module, predictions: BankedRam) -> Value:
-        """Write predictions to the halves of the memory in turn; returns whether a half becomes full."""
-        config = self.config
-        transfer = self.i.valid & self.i.ready
-        m.d.comb += [
-            predictions.write_enable.eq(transfer),
-            predictions.write_address.eq(cycle(m, "store", BUFFERS * config.beats, step=transfer).number),
-            predictions.write_data.eq(self.i.payload),
-        ]
-        return transfer & cycle(m, "stored", config.beats, step=transfer).is_last
-
-    def _address(self, m: Module, predictions: BankedRam, reads: Value, ends_frame: Signal) -> None:
-        """Read a half of the memory from its beginning in each pass, the other half in the next frame's."""
-        config = self.config
-        place = cycle(m, "read", config.beats, step=reads)
-        half = Signal(range(BUFFERS))
-        address = Signal(range(BUFFERS * config.beats))
-        begin = Mux(half, config.beats, 0)
-        with m.If(ends_frame):
-            m.d.sync += [half.eq(~half), address.eq(Mux(half, 0, config.beats))]
-        with m.Elif(reads):
-            m.d.sync += address.eq(Mux(place.is_last, begin, address + 1))
-        m.d.comb += predictions.read_address.eq(address)
 
     def _coupling(self, m: Module, valid: Value, word: Value, vector: Value, flags: Value) -> Value:
         """The coefficient of the prediction that is weighted, from the second pass on."""
@@ -335,10 +336,12 @@ class Routing(wiring.Component):
             m.d.sync += held.eq(couplings.o.payload)
         return held
 
-    def _waited(self, m: Module, word: Value) -> Value:
-        """A beat when its coefficient is there: a ring that turns in every cycle, and a register behind it."""
-        before = ring(m, "waiting", word, self.config.word_delay - 1, step=Value.cast(1))
-        return delayed(m, before, 1, name="waited")
+    def _waited(self, m: Module, word: Value, step: Value) -> Value:
+        """A beat when its coefficient is there, out of rings and a register behind them."""
+        *steps, cycles = self.config.rings
+        for length in steps:
+            word = ring(m, "behind", word, length, step=step)
+        return delayed(m, ring(m, "waiting", word, cycles, step=Value.cast(1)), 1, name="waited")
 
     def _results(
         self,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from karui.hw.arithmetic.integer_dot_product import IntegerDotProductConfig, Multiplier
+from karui.hw.engines.repeat import RepeatConfig
 from karui.hw.engines.routing import RoutingConfig
 from karui.hw.engines.squared_length import SquaredLengthConfig
 from karui.hw.engines.squash import SquashConfig
 from karui.hw.memory.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS
 from karui.hw.memory.resources import Resources, memory_cost
 from karui.hw.plan.stages import Stage
-from karui.sw.ir import Routing, SquaredLength, Squash
+from karui.sw.ir import Repeat, Routing, SquaredLength, Squash
 
-CapsuleEngine = SquashConfig | SquaredLengthConfig | RoutingConfig
+CapsuleEngine = SquashConfig | SquaredLengthConfig | RepeatConfig | RoutingConfig
 
 
 def capsule_engine(stage: Stage, lanes: int, multiplier: Multiplier) -> CapsuleEngine:
-    """The engine of a squash, of squared lengths or of a routing."""
+    """The engine of a squash, of squared lengths, of a repeat or of a routing."""
     element = stage.source.number_format
     tables = [stage.graph.constants[name].values for name in stage.node.inputs[1:]]
     match stage.op:
@@ -39,11 +40,14 @@ def capsule_engine(stage: Stage, lanes: int, multiplier: Multiplier) -> CapsuleE
                 vectors=stage.result.elements,
                 multiplier=multiplier,
             )
+        case Repeat() as op:
+            return RepeatConfig(element=element, elements=stage.source.elements, times=op.times, lanes=lanes)
         case Routing() as op:
             return RoutingConfig(
                 op=op,
                 element=element,
-                capsules=stage.source.elements // (op.outputs * op.length),
+                capsules=stage.source.shape[-1] // (op.outputs * op.length),
+                kept=len(stage.source.shape) == 1,
                 lanes=lanes,
                 gains=tables[0],
                 powers=tables[1],
@@ -63,6 +67,13 @@ def capsule_cost(engine: CapsuleEngine) -> Resources:
         case SquaredLengthConfig():
             total = engine.output_format.bits
             return Resources(luts=35 + total * (2 + (engine.beats > 1))) + _products(engine.squares)
+        case RepeatConfig():
+            words = memory_cost(
+                engine.replay.capacity, engine.lanes * engine.element.bits, distributed=DISTRIBUTED_RAM_WORDS
+            )
+            # The queue at the output is distributed RAM; half as dear again as a ROM.
+            luts = 60 + 3 * words.luts // 2 + 2 * engine.lanes * engine.element.bits
+            return Resources(luts=luts, block_rams=words.block_rams)
         case RoutingConfig():
             return _routing(engine)
 
@@ -85,11 +96,12 @@ def _squash(squash: SquashConfig) -> Resources:
 
 def _routing(routing: RoutingConfig) -> Resources:
     element, lanes = routing.element.bits, routing.lanes
-    waiting = memory_cost(routing.word_delay - 1, lanes * element, distributed=DISTRIBUTED_RAM_WORDS)
-    output = memory_cost(routing.output.stored_words, lanes * routing.op.output.bits, distributed=DISTRIBUTED_RAM_WORDS)
-    memories = routing.predictions.cost + routing.vectors.cost
-    total = Resources(luts=260 + 3 * (waiting.luts + output.luts) // 2) + memories
-    total += Resources(block_rams=waiting.block_rams + output.block_rams)
+    memories = [(length, lanes * element) for length in routing.rings]
+    memories.append((routing.output.stored_words, lanes * routing.op.output.bits))
+    waiting = [memory_cost(words, bits, distributed=DISTRIBUTED_RAM_WORDS) for words, bits in memories]
+    total = Resources(luts=260 + 3 * sum(one.luts for one in waiting) // 2)
+    total += Resources(block_rams=sum(one.block_rams for one in waiting))
+    total += routing.predictions.cost + routing.vectors.cost
     total += _sums(routing) + _squash(routing.squash)
     if routing.op.iterations > 1:
         total += _logits(routing) + _couplings(routing)

@@ -23,6 +23,7 @@ from karui.hw.engines.gather import Gather, GatherConfig
 from karui.hw.engines.matrix_vector import MatrixVectorConfig, pe_groups
 from karui.hw.engines.pool import pool
 from karui.hw.engines.pool_config import PoolConfig
+from karui.hw.engines.repeat import Repeat, RepeatConfig
 from karui.hw.engines.routing import Routing, RoutingConfig
 from karui.hw.engines.sliding_window import SlidingWindow, SlidingWindowConfig
 from karui.hw.engines.squared_length import SquaredLength, SquaredLengthConfig
@@ -198,7 +199,7 @@ def _(op: ir.MaxPool | ir.SumPool, stage: Stage, fold: Fold) -> Engine:
 
 
 @engine.register
-def _(op: ir.Squash | ir.SquaredLength | ir.Routing, stage: Stage, fold: Fold) -> Engine:
+def _(op: ir.Squash | ir.SquaredLength | ir.Repeat | ir.Routing, stage: Stage, fold: Fold) -> Engine:
     config = capsule_engine(stage, fold.simd, fold.multiplier)
     lanes_out = 1 if isinstance(op, ir.SquaredLength) else fold.simd
     return Engine(name=stage.name, config=config, lanes_in=fold.simd, lanes_out=lanes_out)
@@ -391,6 +392,11 @@ def _(config: SquashConfig) -> wiring.Component:
 @component.register
 def _(config: SquaredLengthConfig) -> wiring.Component:
     return SquaredLength(config)
+
+
+@component.register
+def _(config: RepeatConfig) -> wiring.Component:
+    return Repeat(config)
 
 
 @component.register

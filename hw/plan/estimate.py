@@ -43,6 +43,7 @@ from karui.sw.ir import (
     MatrixVector,
     MaxPool,
     Op,
+    Repeat,
     Requantize,
     Routing,
     Shared,
@@ -265,12 +266,12 @@ def _(op: SlidingWindow, stage: Stage, fold: Fold) -> Resources:
 
 
 @cycles.register
-def _(op: Squash | SquaredLength | Routing, stage: Stage, fold: Fold) -> int:
+def _(op: Squash | SquaredLength | Repeat | Routing, stage: Stage, fold: Fold) -> int:
     return capsule_engine(stage, fold.simd, fold.multiplier).interval
 
 
 @cost.register
-def _(op: Squash | SquaredLength | Routing, stage: Stage, fold: Fold) -> Resources:
+def _(op: Squash | SquaredLength | Repeat | Routing, stage: Stage, fold: Fold) -> Resources:
     return capsule_cost(capsule_engine(stage, fold.simd, fold.multiplier))
 
 

@@ -32,12 +32,17 @@ from karui.hw.engines.gather import READ_LATENCY as GATHER_LATENCY
 from karui.hw.engines.gather import GatherConfig
 from karui.hw.engines.histogram_sum import BANKS
 from karui.hw.engines.pool_config import ADJOINING_LATENCY, PoolConfig
-from karui.hw.engines.routing import BUFFERS, RoutingConfig
+from karui.hw.engines.prediction_source import BUFFERS, PassingPredictionsConfig
+from karui.hw.engines.repeat import READ_LATENCY as REPEAT_LATENCY
+from karui.hw.engines.repeat import RepeatConfig
+from karui.hw.engines.routing import RoutingConfig
 from karui.hw.engines.sliding_window import READ_LATENCY, SlidingWindowConfig
 from karui.hw.engines.squared_length import SquaredLengthConfig
 from karui.hw.engines.squash import SquashConfig
 from karui.hw.engines.walsh_hadamard import WalshHadamardConfig
+from karui.hw.memory.replay_buffer import REPLAY_DELAY
 from karui.hw.plan.event_graph import EventGraph
+from karui.hw.plan.fifo_depths import Queue
 from karui.hw.plan.generated_stage import GeneratedStageConfig
 from karui.hw.plan.generated_transfers import GeneratedTransfers
 from karui.hw.plan.waits import elastic, elastic_at, line_buffer, replayed, taps
@@ -126,6 +131,9 @@ def _(config: SquashConfig, graph: EventGraph, inputs: Sequence[int], outputs: S
 
 @connect.register
 def _(config: RoutingConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    if isinstance(config.predictions, PassingPredictionsConfig):
+        _passing(config, config.predictions, graph, inputs[0], outputs[0])
+        return
     first, last, only = graph.events(1), graph.events(1), np.array([0])
     # A frame's passes begin when all of its predictions are there; the last one of them waits for room for its result.
     graph.wait_at(first, only, inputs[0], np.array([config.beats - 1]), 1)
@@ -134,6 +142,28 @@ def _(config: RoutingConfig, graph: EventGraph, inputs: Sequence[int], outputs: 
     graph.wait_at(first, only, last, only - 1, config.pass_cycles + 1)
     graph.wait_at(inputs[0], only, last, only - BUFFERS, config.pass_cycles + 1)
     graph.wait_at(outputs[0], only, last, only, config.result_latency)
+
+
+def _passing(
+    config: RoutingConfig, predictions: PassingPredictionsConfig, graph: EventGraph, words: int, output: int
+) -> None:
+    """Passes that take predictions as they come."""
+    takes, starts = graph.events(graph.size(words)), graph.events(config.op.iterations)
+    queue = Queue.connect(graph, words, takes, predictions.lanes * predictions.element.bits)
+    graph.wait(words, queue.moves, 1, lag=predictions.depth - 1)
+    # A prediction is taken when its last beat is behind the queue.
+    begins = np.arange(0, graph.size(words), predictions.folds)
+    graph.wait_at(takes, begins, words, begins + predictions.folds - 1, FIFO_LATENCY)
+    passes = np.arange(config.op.iterations)
+    graph.wait_at(takes, passes * config.beats, starts, passes, 1)
+    # Behind the last prediction of a pass there are the steps that weigh, then the output capsules become ready.
+    steps = config.pass_cycles - config.beats
+    graph.wait_at(starts, passes[1:], takes, passes[1:] * config.beats - 1, steps + config.vector_latency + 1)
+    graph.wait_at(starts, passes[:1], takes, passes[:1] - 1, steps + 1)
+    only, end = np.array([0]), passes[-1:]
+    graph.wait_at(starts, end, output, np.array([(1 - config.results) * config.turn - 1]), 1)
+    last = (end + 1) * config.beats - 1
+    graph.wait_at(output, only, takes, last, config.result_latency - config.pass_cycles + steps)
 
 
 @connect.register
@@ -242,6 +272,18 @@ def _(config: GatherConfig, graph: EventGraph, inputs: Sequence[int], outputs: S
     graph.wait_at(takes, vectors * config.words_out, inputs[0], (vectors + 1) * config.words_in - 1, 1)
     graph.wait_at(inputs[0], vectors * config.words_in, takes, (vectors - 1) * config.words_out - 1, 1)
     elastic(graph, takes, outputs[0], latency=GATHER_LATENCY)
+
+
+@connect.register
+def _(config: RepeatConfig, graph: EventGraph, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    count = graph.size(inputs[0])
+    takes, beats = graph.events(graph.size(outputs[0])), np.arange(count)
+    graph.wait_at(takes, beats, inputs[0], beats, REPLAY_DELAY)
+    # A beat's place is free when it was handed out for the last time.
+    frees = graph.events(count)
+    graph.wait_at(frees, beats, takes, graph.size(takes) - count + beats, 0)
+    graph.wait(inputs[0], frees, 1, lag=config.replay.capacity)
+    elastic(graph, takes, outputs[0], latency=REPEAT_LATENCY)
 
 
 @connect.register

@@ -16,7 +16,7 @@ from karui.hw.plan.stages import stages
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure
 from karui.sw.golden import evaluate, trace
-from karui.sw.ir import Graph, GraphBuilder, Raw, Shared, Storage
+from karui.sw.ir import Graph, GraphBuilder, Raw, Repeat, Shared, Storage, with_recomputed_predictions
 from karui.sw.lower.agreement import compare_with_golden, to_graph_layout
 from karui.sw.lower.from_torch import lower
 from karui.sw.models.build import build_model
@@ -67,11 +67,13 @@ def capsule_network(
     return build.finish(lengths if ends == "lengths" else build.arg_max("class", lengths))
 
 
-def play(graph: Graph, folding: Folding, folder: Path, *modes: BackPressure) -> Accelerator:
+def play(
+    graph: Graph, folding: Folding, folder: Path, *modes: BackPressure, words_of: Graph | None = None
+) -> Accelerator:
     accelerator = Accelerator(graph=graph, folding=folding)
     write_design(accelerator, folder)
     frames = np.random.default_rng(0).integers(-8, 8, (FRAMES, 4, 4, 2))
-    expected = evaluate(graph, frames)
+    expected = evaluate(words_of or graph, frames)
     assert len(np.unique(expected)) > 1
     for mode in modes:
         result = run_regression(folder, frames, expected, back_pressure=mode, seed=3)
@@ -101,6 +103,29 @@ def test_lanes_of_the_routing(lanes: int, pe: int, tmp_path: Path) -> None:
         for stage, engine in zip(accelerator.stages, accelerator.engines, strict=True)
     }
     assert accelerator.interval == max(slowest.values())
+
+
+@pytest.mark.parametrize(
+    ("iterations", "asked", "lanes", "simd", "pe"),
+    [(1, 1500, None, None, None), (3, 2500, None, None, None), (3, 2500, 1, 4, 12), (3, 2500, 4, 1, 2)],
+)
+def test_predictions_made_anew(
+    iterations: int, asked: int, lanes: int | None, simd: int | None, pe: int | None, tmp_path: Path
+) -> None:
+    """As folded for a rate, with predictions that come faster than they are routed, and slower, with gaps."""
+    kept = capsule_network(iterations=iterations, ends="capsules")
+    graph = with_recomputed_predictions(kept)
+    assert isinstance(graph.node("predictions.repeated").op, Repeat)
+    folding = fold_for_interval(stages(graph), asked)
+    if lanes is not None and simd is not None and pe is not None:
+        folds = {"routed": Fold(simd=lanes, pe=lanes), "predictions": Fold(simd=simd, pe=pe)}
+        folding = Folding(folds={**folding.folds, **folds})
+    accelerator = play(graph, folding, tmp_path, *BackPressure, words_of=kept)
+    intervals = {stage.name: one.config.interval for stage, one in zip(stages(graph), accelerator.engines, strict=True)}
+    slowest = (
+        "routed" if lanes == 1 else "predictions" if lanes == 4 else max(intervals, key=lambda name: intervals[name])
+    )
+    assert accelerator.interval == intervals[slowest] == max(intervals.values())
 
 
 def test_predictions_of_shared_vectors(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from karui.sim.results import BackPressure
 from karui.sim.stream_testbench import run_stream
 from karui.sw.ir import Graph, GraphBuilder
 from karui.sw.ir import Routing as RoutingOp
-from karui.sw.ir.capsule_arithmetic import route
+from karui.sw.ir.capsule_arithmetic import route, route_passes
 from karui.sw.numerics import signed, squash_gains
 
 FRAMES = 3
@@ -44,6 +44,7 @@ def _config(
     multiplier: Multiplier = "dsp",
     index_bits: int = 6,
     logit_bits: int = 16,
+    kept: bool = True,
 ) -> RoutingConfig:
     graph = _graph(capsules, outputs, length, iterations, index_bits=index_bits, logit_bits=logit_bits)
     op = graph.node("y").op
@@ -58,6 +59,7 @@ def _config(
         powers=powers,
         reciprocals=reciprocals,
         multiplier=multiplier,
+        kept=kept,
     )
 
 
@@ -74,32 +76,54 @@ def _predictions(config: RoutingConfig, frames: int = FRAMES) -> np.ndarray:
     return votes
 
 
+def _expected(config: RoutingConfig, votes: np.ndarray) -> np.ndarray:
+    """Capsules of predictions (frames, I, J, D), or (frames, iterations, I, J, D) where they are not kept."""
+    tables = config.gains, config.powers, config.reciprocals
+    if config.kept:
+        return np.asarray(route(config.op, votes, *tables))
+    return np.asarray(route_passes(config.op, list(votes.swapaxes(0, 1)), *tables))
+
+
 def _check(
-    config: RoutingConfig, *, source: BackPressure = BackPressure.NONE, sink: BackPressure = BackPressure.NONE
+    config: RoutingConfig,
+    *,
+    source: BackPressure = BackPressure.NONE,
+    sink: BackPressure = BackPressure.NONE,
+    gap: int = 0,
 ) -> None:
     votes = _predictions(config)
-    expected = route(config.op, votes, config.gains, config.powers, config.reciprocals)
+    if not config.kept:
+        # Not the same in each pass, so that none is taken for another.
+        votes = np.stack(
+            [votes, *(np.roll(votes, turn, axis=1) // (1 + turn) for turn in range(1, config.op.iterations))], 1
+        )
+    expected = _expected(config, votes)
+    beats = votes.reshape(-1, config.lanes)
     run = run_stream(
         Routing(config),
-        votes.reshape(-1, config.lanes),
+        beats,
         beats_out=FRAMES * config.turn,
         source=source,
         sink=sink,
         seed=config.capsules,
+        arrivals=np.arange(len(beats)) * (1 + gap) if gap else None,
     )
     assert run.words.reshape(expected.shape).tolist() == expected.tolist()
     if source is BackPressure.NONE and sink is BackPressure.NONE:
         departures = run.departures.reshape(FRAMES, -1)
-        assert np.diff(departures, axis=0).tolist() == [[config.interval] * config.turn] * (FRAMES - 1)
-        passes = (config.op.iterations - 1) * config.iteration_cycles
-        assert departures[0, 0] == run.accepted[config.beats - 1] + 1 + passes + config.result_latency
+        interval = max(config.interval, len(beats) // FRAMES * (1 + gap))
+        assert np.diff(departures, axis=0).tolist() == [[interval] * config.turn] * (FRAMES - 1)
         assert np.diff(departures[0]).tolist() == [1] * (config.turn - 1)
+        if config.kept:
+            passes = (config.op.iterations - 1) * config.iteration_cycles
+            assert departures[0, 0] == run.accepted[config.beats - 1] + 1 + passes + config.result_latency
 
 
+@pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("iterations", [1, 2, 3, 4])
 @pytest.mark.parametrize(("outputs", "length", "lanes"), [(3, 4, 4), (3, 4, 1)])
-def test_routes_as_the_definition_says(outputs: int, length: int, lanes: int, iterations: int) -> None:
-    _check(_config(5, outputs, length, iterations, lanes))
+def test_routes_as_the_definition_says(outputs: int, length: int, lanes: int, iterations: int, kept: bool) -> None:
+    _check(_config(5, outputs, length, iterations, lanes, kept=kept))
 
 
 @pytest.mark.parametrize(
@@ -107,15 +131,20 @@ def test_routes_as_the_definition_says(outputs: int, length: int, lanes: int, it
     [(1, 1, 1, 1), (1, 2, 2, 1), (7, 1, 2, 2), (4, 2, 1, 1), (2, 5, 3, 3), (30, 4, 2, 2)],
 )
 def test_shapes_at_the_edge(capsules: int, outputs: int, length: int, lanes: int) -> None:
-    for iterations in (1, 3):
-        _check(_config(capsules, outputs, length, iterations, lanes))
+    for iterations, kept in ((1, True), (3, True), (1, False), (3, False)):
+        _check(_config(capsules, outputs, length, iterations, lanes, kept=kept))
 
 
 @pytest.mark.parametrize("source", BackPressure)
 @pytest.mark.parametrize("sink", BackPressure)
-@pytest.mark.parametrize("iterations", [1, 2])
-def test_back_pressure(iterations: int, source: BackPressure, sink: BackPressure) -> None:
-    _check(_config(4, 3, 4, iterations, 2), source=source, sink=sink)
+@pytest.mark.parametrize(("iterations", "kept"), [(1, True), (2, True), (3, False)])
+def test_back_pressure(iterations: int, kept: bool, source: BackPressure, sink: BackPressure) -> None:
+    _check(_config(4, 3, 4, iterations, 2, kept=kept), source=source, sink=sink)
+
+
+@pytest.mark.parametrize(("lanes", "gap"), [(1, 1), (2, 2), (4, 9)])
+def test_passes_take_predictions_that_come_slowly(lanes: int, gap: int) -> None:
+    _check(_config(8, 3, 4, 3, lanes, kept=False), gap=gap)
 
 
 def test_products_in_look_up_tables() -> None:

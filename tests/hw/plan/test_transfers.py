@@ -11,6 +11,7 @@ from karui.hw.engines.channel_shuffle import ChannelShuffleConfig
 from karui.hw.engines.concat import ConcatConfig
 from karui.hw.engines.gather import GatherConfig
 from karui.hw.engines.pool_config import PoolConfig
+from karui.hw.engines.repeat import RepeatConfig
 from karui.hw.engines.sliding_window import SlidingWindowConfig
 from karui.hw.engines.walsh_hadamard import WalshHadamardConfig
 from karui.hw.memory.deep_fifo import DeepFifo, DeepFifoConfig
@@ -135,11 +136,12 @@ def squared_length(lanes: int) -> Any:
     return engine_of(build, edge, Fold(simd=lanes, pe=lanes))
 
 
-def routing(iterations: int, lanes: int, capsules: int = 3) -> Any:
+def routing(iterations: int, lanes: int, capsules: int = 3, *, kept: bool = True) -> Any:
     build = GraphBuilder("routing")
+    passes = () if kept else (iterations,)
     edge = build.routing(
         "y",
-        build.input("x", (capsules * 2 * 4,), signed(8, fraction=6)),
+        build.input("x", (*passes, capsules * 2 * 4), signed(8, fraction=6)),
         outputs=2,
         length=4,
         iterations=iterations,
@@ -153,6 +155,10 @@ def routing(iterations: int, lanes: int, capsules: int = 3) -> Any:
 def complexity(shape: tuple[int, int, int], lanes: int) -> Any:
     build = GraphBuilder("complexity")
     return engine_of(build, build.complexity("y", build.input("x", shape, unsigned(4))), Fold(simd=lanes, pe=1))
+
+
+def repeat(elements: int, times: int) -> RepeatConfig:
+    return RepeatConfig(element=ELEMENT, elements=elements, times=times, lanes=2)
 
 
 def gather(*indices: int) -> GatherConfig:
@@ -207,6 +213,15 @@ CASES: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
     "one iteration of few capsules": (routing(1, 4, 1), (2,), (2,)),
     "iterations": (routing(3, 2), (12,), (4,)),
     "iterations of whole vectors": (routing(2, 4, 5), (10,), (2,)),
+    "one iteration of predictions made anew": (routing(1, 2, kept=False), (12,), (4,)),
+    "one iteration of few capsules made anew": (routing(1, 4, 1, kept=False), (2,), (2,)),
+    "iterations of predictions made anew": (routing(3, 2, kept=False), (36,), (4,)),
+    "iterations of many predictions made anew": (routing(2, 1, 30, kept=False), (480,), (8,)),
+    "iterations of whole vectors made anew": (routing(2, 4, 5, kept=False), (20,), (2,)),
+    "repeat": (repeat(12, 3), (6,), (18,)),
+    "repeat of a beat": (repeat(2, 4), (1,), (4,)),
+    "repeat of few beats": (repeat(6, 2), (3,), (6,)),
+    "repeat once": (repeat(12, 1), (6,), (6,)),
     "complexity": (complexity((16, 12, 1), 2), (192,), (1,)),
     "complexity of a small image": (complexity((4, 6, 1), 1), (24,), (1,)),
     "complexity of colours": (complexity((8, 8, 3), 4), (192,), (1,)),
