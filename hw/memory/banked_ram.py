@@ -41,20 +41,13 @@ class BankedRamConfig:
 
     @property
     def bank_words(self) -> int:
-        """Words of a bank, a power of two where there are several: few banks, at hardly more block RAMs than the least.
-
-        The choice between banks is one of logic, which grows with them.
-        """
-        if self.resolved == "distributed":
-            return self.words
-        block_rams = {depth: self._banks(depth) * -(-self.width // width) for depth, width in _SHAPES}
-        few = _SPARE * min(block_rams.values())
-        return min(self.words, max(depth for depth, count in block_rams.items() if count <= few))
+        """Words of a bank."""
+        return self.words if self.resolved == "distributed" else bank_words(self.words, self.width)
 
     @property
     def banks(self) -> int:
         """Memories side by side."""
-        return self._banks(self.bank_words)
+        return -(-self.words // self.bank_words)
 
     @property
     def latency(self) -> int:
@@ -69,8 +62,21 @@ class BankedRamConfig:
         choice = self.width * -(-(self.banks - 1) // 2)
         return Resources(luts=cells.luts * 3 // 2 + choice, block_rams=self.banks * cells.block_rams)
 
-    def _banks(self, depth: int) -> int:
-        return -(-self.words // depth)
+
+def bank_words(words: int, width: int) -> int:
+    """Words of a bank of block RAM: few banks, at hardly more block RAMs than the least.
+
+    The choice between banks is one of logic, which grows with them. Where there are several, a bank has a power of two
+    words.
+
+    Parameters
+    ----------
+    words, width : int
+        Words of all banks, and bits of each.
+    """
+    block_rams = {depth: -(-words // depth) * -(-width // bits) for depth, bits in _SHAPES}
+    few = _SPARE * min(block_rams.values())
+    return min(words, max(depth for depth, count in block_rams.items() if count <= few))
 
 
 class BankedRam(wiring.Component):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy.typing as npt
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import Out
 
+from karui.hw.memory.banked_ram import bank_words
 from karui.hw.memory.memory_style import DISTRIBUTED_ROM_WORDS, Storage, resolve, rom_attributes
 from karui.hw.memory.resources import memory_cost
 from karui.hw.memory.word_source import WeightSource
@@ -242,10 +243,9 @@ class SequentialRom(wiring.Component):
             own = min(bits, width - low)
             words = [word >> low & (1 << own) - 1 for word in self.words]
             name = "words" if width <= bits else f"words_{bank}"
-            m.submodules[name] = rom = memory.Memory(
-                shape=Shape(own), depth=len(words), init=words, attrs=rom_attributes(self.storage)
-            )
-            banks.append(self._read(m, rom.read_port(), self._address(m, bank)))
+            address = self._address(m, bank)
+            read = self._from_block_ram if self.storage == "block" else self._from_tables
+            banks.append(read(m, name, words, own, address))
         m.d.comb += self.data.eq(Cat(banks))
         return m
 
@@ -267,18 +267,35 @@ class SequentialRom(wiring.Component):
                     m.d.sync += address.eq(start)
         return address
 
-    def _read(self, m: Module, read: memory.ReadPort, address: Signal) -> Signal:
-        """The word, two cycles after its address."""
-        if self.storage == "block":
-            # The first of the two registers fits into the block RAM (its own output register): no reset, no enable.
-            block_ram_output = Signal.like(read.data, reset_less=True)
-            output = Signal.like(read.data, reset_less=True)
-            m.d.comb += read.addr.eq(address)
-            m.d.sync += [block_ram_output.eq(read.data), output.eq(block_ram_output)]
-            return output
-        # Look-up tables answer at once: spend the two cycles on the way of the address to them.
-        address_1 = Signal.like(address, reset_less=True)
-        address_2 = Signal.like(address, reset_less=True)
-        m.d.sync += [address_1.eq(address), address_2.eq(address_1)]
-        m.d.comb += read.addr.eq(address_2)
+    def _from_block_ram(self, m: Module, name: str, words: list[int], width: int, address: Signal) -> Signal:
+        """The word, three cycles after its address: the memory, and two registers behind it.
+
+        The first register fits into the block RAM (its own output register): no reset, no enable, and nothing between.
+        So a ROM too deep for one block RAM is chosen from behind these registers.
+        """
+        output = Signal(width, reset_less=True, name=f"{name}_output")
+        depth = bank_words(len(words), width)
+        address_bits = (depth - 1).bit_length()
+        found = []
+        for part, start in enumerate(range(0, len(words), depth)):
+            own = words[start : start + depth]
+            m.submodules[name if depth >= len(words) else f"{name}_part_{part}"] = rom = memory.Memory(
+                shape=Shape(width), depth=len(own), init=own, attrs=rom_attributes("block")
+            )
+            read = rom.read_port()
+            block_ram_output = Signal(width, reset_less=True, name=f"{name}_block_ram_output_{part}")
+            m.d.comb += read.addr.eq(address[:address_bits])
+            m.d.sync += block_ram_output.eq(read.data)
+            found.append(block_ram_output)
+        chosen = delayed(m, address[address_bits:], 2, name=f"{name}_part") if len(found) > 1 else Const(0)
+        m.d.sync += output.eq(Array(found)[chosen])
+        return output
+
+    def _from_tables(self, m: Module, name: str, words: list[int], width: int, address: Signal) -> Value:
+        """The word, likewise; look-up tables answer at once, and the cycles are spent on the way to them."""
+        m.submodules[name] = rom = memory.Memory(
+            shape=Shape(width), depth=len(words), init=words, attrs=rom_attributes("distributed")
+        )
+        read = rom.read_port()
+        m.d.comb += read.addr.eq(delayed(m, address, 2, name=f"{name}_address"))
         return read.data

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
+from karui.hw.memory.banked_ram import bank_words
 from karui.hw.memory.weight_rom import (
     WEIGHT_ROM_LATENCY,
     SequentialRom,
@@ -64,6 +65,12 @@ def test_banks_of_a_wide_word_go_on_together(words, width, bits):
     assert bank_bits(words, width, rom.storage) == bits
     order = np.arange(words).reshape(-1, 1, rom.run).repeat(rom.repeats, axis=1).reshape(-1)
     play_takes(rom, [contents[word] for word in np.tile(order, 2)[:1500]])
+
+
+def test_words_too_deep_for_a_block_ram_are_chosen_behind_its_register():
+    contents = np.random.default_rng(3).integers(0, 4, 16_384 + 40)
+    assert bank_words(len(contents), 2) == 8_192
+    play_takes(SequentialRom(contents.tolist(), 2, "auto"), np.concatenate([contents, contents[:20]]))
 
 
 def play_takes(rom, order):
