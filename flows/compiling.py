@@ -78,10 +78,14 @@ def run_compile(
         input_format=format_for_range(0, dataset.pixel_maximum),
         classes=dataset.classes,
     )
-    if recipe.compress is not None or recipe.share is not None:
-        coding = recipe.compress.coding if recipe.compress else None
-        stored = with_compressed_storage(lowered.graph, coding)
-        lowered = replace(lowered, graph=with_storage_that_pays(stored, rate_of(settings).fold(stored)))
+    rate, graph = rate_of(settings), lowered.graph
+    is_compressed = recipe.compress is not None or recipe.share is not None
+    if is_compressed:
+        graph = with_compressed_storage(graph, recipe.compress.coding if recipe.compress else None)
+    graph = rate.with_predictions_that_pay(graph)
+    if is_compressed:
+        graph = with_storage_that_pays(graph, rate.fold(graph))
+    lowered = replace(lowered, graph=graph)
     images = dataset.test_images
     agreement = compare_with_golden(model, lowered, images, progress=lambda done: progress(done, len(images)))
     if agreement.mismatches:
@@ -89,7 +93,7 @@ def run_compile(
             f"the integer graph differs from the network on {agreement.mismatches} of {agreement.images} test images: "
             "nothing was generated; this is a fault of karui's lowering, please report it with the checkpoint"
         )
-    design = Design.create(lowered.graph, folder.design, rate_of(settings).fold(lowered.graph))
+    design = Design.create(lowered.graph, folder.design, rate.fold(lowered.graph))
     _save_vectors(folder.vectors, dataset, agreement)
     result = {
         **_accuracy(dataset, agreement),
@@ -181,6 +185,7 @@ def rate_of(settings: Settings) -> Rate:
         fill=hardware.fill,
         dsps=min(DSPS, device.dsps),
         lut_inputs=device.lut_inputs,
+        budget=None if hardware.fit else hardware.fill.budget(device),
     )
 
 

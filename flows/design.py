@@ -21,17 +21,30 @@ from karui.hw.arithmetic.popcount import LutInputs
 from karui.hw.emit.accelerator import Accelerator
 from karui.hw.emit.design_folder import write_design
 from karui.hw.emit.manifest import Manifest
-from karui.hw.plan.folding import DSPS, Folding, fold_for_budget, fold_for_interval
+from karui.hw.memory.resources import Resources
+from karui.hw.plan.estimate import cycles
+from karui.hw.plan.folding import (
+    DSPS,
+    Folding,
+    FoldingError,
+    fold_for_budget,
+    fold_for_interval,
+    total_cost,
+    worth,
+)
 from karui.hw.plan.stages import stages
 from karui.sim.regression import run_regression
 from karui.sim.results import BackPressure, RegressionResult
 from karui.sw.golden import evaluate
-from karui.sw.ir import Graph, load_graph, save_graph
+from karui.sw.ir import Graph, load_graph, save_graph, with_recomputed_predictions
 from karui.sw.lower.agreement import to_graph_layout
 from karui.sw.lower.from_torch import lower
 from karui.sw.numerics import NumberFormat
 
 DEFAULT_INTERVAL = 1024
+
+_EQUAL_RATES = 1.01
+"""Initiation intervals in a proportion up to this are equal where forms of a network are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +65,8 @@ class Rate:
         Multipliers that a folding for one of the first two may take.
     lut_inputs : {4, 6}
         Inputs of the target's look-up tables; a device given has its own.
+    budget : Resources or None
+        What a design for one of the first two should take at most, where it can take several forms.
     """
 
     initiation_interval: int | None = None
@@ -61,6 +76,7 @@ class Rate:
     fill: DeviceFill = field(default_factory=DeviceFill)
     dsps: int = DSPS
     lut_inputs: LutInputs = 4
+    budget: Resources | None = None
 
     def fold(self, graph: Graph) -> Folding:
         """The folding that meets the rate at least cost.
@@ -81,6 +97,34 @@ class Rate:
         else:
             interval = self.initiation_interval or DEFAULT_INTERVAL
         return fold_for_interval(pipeline, interval, dsps=self.dsps).built_for(self.lut_inputs)
+
+    def with_predictions_that_pay(self, graph: Graph) -> Graph:
+        """Have predictions of capsules made anew for each iteration of routing, if that is better than to keep them.
+
+        Within a device the form of the higher rate is better, at a rate the one that is within the budget; where that
+        does not tell, the one whose cells are worth less, and of equal ones that which keeps. Without device and budget
+        the graph stays as it is.
+        """
+        anew = with_recomputed_predictions(graph)
+        if anew is graph or (self.device is None and self.budget is None):
+            return graph
+        found: list[tuple[Graph, int, Resources]] = []
+        for form in (graph, anew):
+            try:
+                pipeline, folds = stages(form), self.fold(form)
+            except FoldingError:
+                continue
+            interval = max(cycles(stage.op, stage, folds.folds[stage.name]) for stage in pipeline)
+            found.append((form, interval, total_cost(pipeline, folds)))
+        # Where neither can be folded, the folding of the graph as it is will tell why.
+        slow = _EQUAL_RATES * min((interval for _, interval, _ in found), default=0)
+
+        def rank(one: tuple[Graph, int, Resources]) -> tuple[bool, int]:
+            _, interval, cost = one
+            falls_short = interval > slow if self.budget is None else not cost.fits(self.budget)
+            return falls_short, worth(cost)
+
+        return min(found, key=rank, default=(graph,))[0]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -257,4 +301,5 @@ def compile_model(
         device=None if fit_device is None else find_device(fit_device),
         fill=fill or DeviceFill(),
     )
-    return Design.create(lowered.graph, folder, rate.fold(lowered.graph))
+    graph = rate.with_predictions_that_pay(lowered.graph)
+    return Design.create(graph, folder, rate.fold(graph))

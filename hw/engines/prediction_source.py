@@ -170,7 +170,7 @@ class PassingPredictionsConfig:
     def cost(self) -> Resources:
         """Cells, estimated."""
         words = memory_cost(self.queue.stored_words, self.lanes * self.element.bits, distributed=DISTRIBUTED_RAM_WORDS)
-        return words + Resources(luts=20 + 12 * self.depth.bit_length())
+        return words + Resources(luts=4 * self.depth.bit_length())
 
     @property
     def latency(self) -> int:

@@ -68,12 +68,10 @@ def capsule_cost(engine: CapsuleEngine) -> Resources:
             total = engine.output_format.bits
             return Resources(luts=35 + total * (2 + (engine.beats > 1))) + _products(engine.squares)
         case RepeatConfig():
-            words = memory_cost(
-                engine.replay.capacity, engine.lanes * engine.element.bits, distributed=DISTRIBUTED_RAM_WORDS
-            )
-            # The queue at the output is distributed RAM; half as dear again as a ROM.
-            luts = 60 + 3 * words.luts // 2 + 2 * engine.lanes * engine.element.bits
-            return Resources(luts=luts, block_rams=words.block_rams)
+            bits = engine.lanes * engine.element.bits
+            words = memory_cost(engine.replay.capacity, bits, distributed=DISTRIBUTED_RAM_WORDS)
+            # The queue at the output is distributed RAM, which is half as dear again as a ROM.
+            return Resources(luts=165 + bits + 3 * words.luts // 2, block_rams=words.block_rams)
         case RoutingConfig():
             return _routing(engine)
 

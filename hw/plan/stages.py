@@ -16,6 +16,7 @@ from karui.sw.ir import (
     MatrixVector,
     Node,
     Op,
+    Repeat,
     Requantize,
     Routing,
     SlidingWindow,
@@ -24,6 +25,8 @@ from karui.sw.ir import (
     Tensor,
     Threshold,
 )
+
+_PRODUCTS = MatrixVector | BinaryBases
 
 
 class UnsupportedNode(ValueError):
@@ -158,7 +161,7 @@ def readers(graph: Graph, pipeline: tuple[Stage, ...]) -> Mapping[str, tuple[tup
 
 
 def _activation(graph: Graph, node: Node) -> Node | None:
-    if not isinstance(node.op, MatrixVector | BinaryBases) or len(graph.consumers[node.name]) != 1:
+    if not isinstance(node.op, _PRODUCTS) or len(graph.consumers[node.name]) != 1:
         return None
     (reader,) = graph.consumers[node.name]
     if node.name in graph.outputs or not isinstance(reader.op, Threshold | Requantize | DoubleRounding):
@@ -177,6 +180,10 @@ def _granule(graph: Graph, node: Node) -> int:
             return node.op.length
         case GeneratedLayers():
             return streams[0].shape[-1]
+        case Repeat():
+            # What a group of the product that reads it takes.
+            groups = [one.op.groups for one in graph.consumers[node.name] if isinstance(one.op, _PRODUCTS)]
+            return streams[0].shape[-1] // max(groups, default=1)
         case MatrixVector() | BinaryBases():
             # Behind a sliding window the channels of the map that it cuts from.
             for before in graph.nodes:
