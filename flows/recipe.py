@@ -43,7 +43,8 @@ class HardwareConfig:
     fit : bool
         The best rate within the device.
     fill : DeviceFill
-        How much of the device such a design may take.
+        How much of the device such a design may take. At a rate nothing follows from it but whether predictions of
+        capsules are kept.
     seeds : int
         Placement seeds tried at most, in order until one meets the clock; where none does, the fastest is kept.
     images : int or None

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from karui.flows.compiling import rate_of
+from karui.flows.compiling import layers, rate_of
 from karui.flows.design import Rate
 from karui.flows.device_fill import DeviceFill
 from karui.flows.recipe import HardwareConfig
 from karui.flows.settings import Settings
 from karui.flows.synthesize import find_device
+from karui.hw.emit.accelerator import Accelerator
 from karui.hw.memory.resources import Resources
 from karui.hw.plan.folding import FoldingError, total_cost, worth
 from karui.hw.plan.stages import stages
@@ -66,6 +67,12 @@ def test_predictions_are_made_in_the_form_that_the_budget_has_room_for() -> None
     roomy = Resources(luts=100_000, block_rams=500, dsps=200)
     few_rams = replace(rate, budget=replace(roomy, block_rams=of_kept.block_rams - 1))
     assert graphs_equal(few_rams.with_predictions_that_pay(kept), anew)
+    folded = Accelerator(graph=anew, folding=few_rams.fold(anew))
+    assert [(one["op"], one["shape_out"]) for one in layers(folded)] == [
+        ("Repeat", [3, 2304]),
+        ("MatrixVector", [3, 9216]),
+        ("Routing", [32]),
+    ]
     few_dsps = replace(rate, budget=replace(roomy, dsps=of_anew.dsps - 1))
     assert few_dsps.with_predictions_that_pay(kept) is kept
 
