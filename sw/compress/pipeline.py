@@ -143,9 +143,7 @@ def dense(run: CompressionRun) -> Stage:
     config = replace(run.recipe.model, precision=FLOAT)
     model = seeded(run.recipe.train.seed, lambda: build_model(config))
     _train(run, "dense", model, run.recipe.train, config, None)
-    if isinstance(config, CapsuleVggConfig) and config.batch_norm:
-        reestimate_batch_norm(model, tensors(run.dataset.train_images, run.dataset.train_labels)[0])
-        model, config = without_batch_norm(model, config)
+    _reestimate(run, model)
     return Stage(phase="dense", model=model, config=config, accuracy=run.accuracy(model))
 
 
@@ -167,7 +165,12 @@ def prune(run: CompressionRun, before: Stage, teacher: nn.Module | None) -> Stag
     pruner = Pruner(weight_layers(model), phase)
     _train(run, "prune", model, phase, before.config, teacher, after_step=pruner)
     pruner.finish()
-    model, config = without_dead_neurons(model, before.config)
+    config = before.config
+    if isinstance(config, CapsuleVggConfig) and config.batch_norm:
+        # Not earlier: behind bytes a convolution without its norm has weights so small that a step would undo them.
+        _reestimate(run, model)
+        model, config = without_batch_norm(model, config)
+    model, config = without_dead_neurons(model, config)
     return Stage(phase="prune", model=model, config=config, accuracy=run.accuracy(model))
 
 
@@ -223,6 +226,10 @@ def pooled_first(model: nn.Sequential) -> nn.Sequential:
     for name in names:
         ordered.add_module(name, model.get_submodule(name))
     return ordered
+
+
+def _reestimate(run: CompressionRun, model: nn.Module) -> None:
+    reestimate_batch_norm(model, tensors(run.dataset.train_images, run.dataset.train_labels)[0])
 
 
 def _train(
