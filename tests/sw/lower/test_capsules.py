@@ -10,7 +10,17 @@ import torch
 from torch import nn
 
 from karui.sw.golden import evaluate, trace
-from karui.sw.ir import RAW, GraphError, MatrixVector, Routing, Shared, SquaredLength, Squash
+from karui.sw.ir import (
+    RAW,
+    GraphError,
+    MatrixVector,
+    Repeat,
+    Routing,
+    Shared,
+    SquaredLength,
+    Squash,
+    with_recomputed_predictions,
+)
 from karui.sw.lower.agreement import compare_with_golden, to_graph_layout
 from karui.sw.lower.compressed_storage import with_compressed_storage
 from karui.sw.lower.from_torch import lower
@@ -65,6 +75,9 @@ def test_graph_computes_what_the_network_computes(iterations: int) -> None:
     ops = [type(node.op) for node in lowered.graph.nodes]
     assert (ops.count(Squash), ops.count(Routing), ops.count(SquaredLength)) == (1, 1, 1)
     assert ops.count(MatrixVector) == 3
+    anew = with_recomputed_predictions(lowered.graph)
+    assert [node.op for node in anew.nodes if isinstance(node.op, Repeat)] == [Repeat(times=iterations)]
+    assert compare_with_golden(model, replace(lowered, graph=anew), frames).mismatches == 0
 
 
 def test_capsules_behind_batch_norms() -> None:
