@@ -162,10 +162,11 @@ class RoutingConfig:
     def rings(self) -> tuple[int, ...]:
         """Lengths of the rings in which a prediction waits for its coefficient: two turns of steps, and then cycles.
 
-        Steps that take kept predictions follow one another: then a single ring is enough, that turns in every cycle.
+        Steps that take kept predictions follow one another: then a single ring is enough, that turns in every cycle. A
+        register is behind each ring.
         """
-        steps, cycles = _BEHIND * self.turn, self.weigh_latency - self.word_latency - 1
-        return (steps + cycles,) if self.kept else (steps, cycles)
+        steps, cycles = _BEHIND * self.turn, self.weigh_latency - self.word_latency
+        return (steps + cycles - 1,) if self.kept else (steps, cycles - 2)
 
     @property
     def vector_latency(self) -> int:
@@ -337,10 +338,10 @@ class Routing(wiring.Component):
         return held
 
     def _waited(self, m: Module, word: Value, step: Value) -> Value:
-        """A beat when its coefficient is there, out of rings and a register behind them."""
+        """A beat when its coefficient is there."""
         *steps, cycles = self.config.rings
         for length in steps:
-            word = ring(m, "behind", word, length, step=step)
+            word = delayed(m, ring(m, "behind", word, length, step=step), 1, name="behind_waiting")
         return delayed(m, ring(m, "waiting", word, cycles, step=Value.cast(1)), 1, name="waited")
 
     def _results(
