@@ -79,13 +79,10 @@ def run_compile(
         classes=dataset.classes,
     )
     rate, graph = rate_of(settings), lowered.graph
-    is_compressed = recipe.compress is not None or recipe.share is not None
-    if is_compressed:
-        graph = with_compressed_storage(graph, recipe.compress.coding if recipe.compress else None)
-    graph = rate.with_predictions_that_pay(graph)
-    if is_compressed:
-        graph = with_storage_that_pays(graph, rate.fold(graph))
-    lowered = replace(lowered, graph=graph)
+    if recipe.compress is not None or recipe.share is not None:
+        stored = with_compressed_storage(graph, recipe.compress.coding if recipe.compress else None)
+        graph = with_storage_that_pays(stored, rate.fold(stored))
+    lowered = replace(lowered, graph=rate.with_predictions_that_pay(graph))
     images = dataset.test_images
     agreement = compare_with_golden(model, lowered, images, progress=lambda done: progress(done, len(images)))
     if agreement.mismatches:
