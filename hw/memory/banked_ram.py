@@ -42,7 +42,7 @@ class BankedRamConfig:
     @property
     def bank_words(self) -> int:
         """Words of a bank."""
-        return self.words if self.resolved == "distributed" else bank_words(self.words, self.width)
+        return self.words if self.resolved == "distributed" else bank_shape(self.words, self.width)[0]
 
     @property
     def banks(self) -> int:
@@ -63,8 +63,8 @@ class BankedRamConfig:
         return Resources(luts=cells.luts * 3 // 2 + choice, block_rams=self.banks * cells.block_rams)
 
 
-def bank_words(words: int, width: int) -> int:
-    """Words of a bank of block RAM: few banks, at hardly more block RAMs than the least.
+def bank_shape(words: int, width: int) -> tuple[int, int]:
+    """Words of a bank of block RAM, and bits of each that a block RAM holds: few banks, at hardly more than the least.
 
     The choice between banks is one of logic, which grows with them. Where there are several, a bank has a power of two
     words.
@@ -74,9 +74,10 @@ def bank_words(words: int, width: int) -> int:
     words, width : int
         Words of all banks, and bits of each.
     """
-    block_rams = {depth: -(-words // depth) * -(-width // bits) for depth, bits in _SHAPES}
+    block_rams = {(depth, bits): -(-words // depth) * -(-width // bits) for depth, bits in _SHAPES}
     few = _SPARE * min(block_rams.values())
-    return min(words, max(depth for depth, count in block_rams.items() if count <= few))
+    depth, bits = max(shape for shape, count in block_rams.items() if count <= few)
+    return min(words, depth), bits
 
 
 class BankedRam(wiring.Component):

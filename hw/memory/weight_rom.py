@@ -11,7 +11,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import Out
 
-from karui.hw.memory.banked_ram import bank_words
+from karui.hw.memory.banked_ram import bank_shape
 from karui.hw.memory.memory_style import DISTRIBUTED_ROM_WORDS, Storage, resolve, rom_attributes
 from karui.hw.memory.resources import memory_cost
 from karui.hw.memory.word_source import WeightSource
@@ -22,6 +22,8 @@ from karui.sw.numerics import BIPOLAR, NumberFormat, pack, to_integers
 
 WEIGHT_ROM_LATENCY = 3
 """Cycles from a take to the word of group 0: the memory and the two registers behind it."""
+SHALLOW_WORDS = 1024
+"""Words that a block RAM holds whose words are wide: synthesis needs no help with these."""
 _BANK_BLOCK_RAMS = 8
 
 
@@ -271,22 +273,27 @@ class SequentialRom(wiring.Component):
         """The word, three cycles after its address: the memory, and two registers behind it.
 
         The first register fits into the block RAM (its own output register): no reset, no enable, and nothing between.
-        So a ROM too deep for one block RAM is chosen from behind these registers.
+        So a ROM too deep for one block RAM is chosen from behind these registers, and words of a deep bank lie bit by
+        bit in block RAMs as deep: synthesis would choose between shallower ones, in front of the register.
         """
         output = Signal(width, reset_less=True, name=f"{name}_output")
-        depth = bank_words(len(words), width)
+        depth, bits = bank_shape(len(words), width)
+        if depth <= SHALLOW_WORDS:
+            bits = width
         address_bits = (depth - 1).bit_length()
         found = []
         for part, start in enumerate(range(0, len(words), depth)):
-            own = words[start : start + depth]
-            m.submodules[name if depth >= len(words) else f"{name}_part_{part}"] = rom = memory.Memory(
-                shape=Shape(width), depth=len(own), init=own, attrs=rom_attributes("block")
-            )
-            read = rom.read_port()
             block_ram_output = Signal(width, reset_less=True, name=f"{name}_block_ram_output_{part}")
-            m.d.comb += read.addr.eq(address[:address_bits])
-            m.d.sync += block_ram_output.eq(read.data)
             found.append(block_ram_output)
+            for low in range(0, width, bits):
+                own = [word >> low & (1 << bits) - 1 for word in words[start : start + depth]]
+                rom = memory.Memory(
+                    shape=Shape(min(bits, width - low)), depth=len(own), init=own, attrs=rom_attributes("block")
+                )
+                m.submodules[name if len(own) == len(words) and bits >= width else f"{name}_{part}_{low}"] = rom
+                read = rom.read_port()
+                m.d.comb += read.addr.eq(address[:address_bits])
+                m.d.sync += block_ram_output[low : low + bits].eq(read.data)
         chosen = delayed(m, address[address_bits:], 2, name=f"{name}_part") if len(found) > 1 else Const(0)
         m.d.sync += output.eq(Array(found)[chosen])
         return output

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from karui.hw.memory.banked_ram import bank_words
+from karui.hw.memory.banked_ram import bank_shape
 from karui.hw.memory.weight_rom import (
     WEIGHT_ROM_LATENCY,
     SequentialRom,
@@ -69,8 +69,14 @@ def test_banks_of_a_wide_word_go_on_together(words, width, bits):
 
 def test_words_too_deep_for_a_block_ram_are_chosen_behind_its_register():
     contents = np.random.default_rng(3).integers(0, 4, 16_384 + 40)
-    assert bank_words(len(contents), 2) == 8_192
+    assert bank_shape(len(contents), 2) == (8_192, 2)
     play_takes(SequentialRom(contents.tolist(), 2, "auto"), np.concatenate([contents, contents[:20]]))
+
+
+def test_words_of_a_deep_bank_lie_bit_by_bit():
+    contents = np.random.default_rng(4).integers(0, 1 << 8, 4_000)
+    assert bank_shape(len(contents), 8) == (4_000, 4)
+    play_takes(SequentialRom(contents.tolist(), 8, "auto"), contents)
 
 
 def play_takes(rom, order):
