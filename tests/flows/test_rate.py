@@ -59,11 +59,11 @@ def test_predictions_are_kept_where_that_takes_less() -> None:
 def test_predictions_are_made_in_the_form_that_the_budget_has_room_for() -> None:
     kept = capsules(288)
     anew = with_recomputed_predictions(kept)
-    # The products as well done by a few multipliers more: within the block RAMs of one form, or the multipliers of one.
+    # Products done more often take more logic: within the block RAMs of one form, or the look-up tables of one.
     rate = Rate(initiation_interval=40_000)
     of_kept, of_anew = total(kept, rate), total(anew, rate)
     assert of_anew.block_rams < of_kept.block_rams
-    assert of_anew.dsps > of_kept.dsps
+    assert of_anew.luts > of_kept.luts
     roomy = Resources(luts=100_000, block_rams=500, dsps=200)
     few_rams = replace(rate, budget=replace(roomy, block_rams=of_kept.block_rams - 1))
     assert graphs_equal(few_rams.with_predictions_that_pay(kept), anew)
@@ -73,8 +73,8 @@ def test_predictions_are_made_in_the_form_that_the_budget_has_room_for() -> None
         ("MatrixVector", [3, 9216]),
         ("Routing", [32]),
     ]
-    few_dsps = replace(rate, budget=replace(roomy, dsps=of_anew.dsps - 1))
-    assert few_dsps.with_predictions_that_pay(kept) is kept
+    few_luts = replace(rate, budget=replace(roomy, luts=of_anew.luts - 1))
+    assert few_luts.with_predictions_that_pay(kept) is kept
 
 
 def test_a_device_gets_the_form_that_is_faster_in_it() -> None:
