@@ -98,6 +98,17 @@ class GeneratedStageConfig:
             least, most = (least, middle) if keeps(middle) else (middle, most)
         return most
 
+    @cached_property
+    def generation(self) -> int:
+        """Cycles from a frame's complexity to the last of its kernels, as a generator takes that nothing holds up."""
+        graph = EventGraph()
+        complexity = graph.events(1)
+        kernels = GeneratedTransfers(self.layers, self.depth, graph, self.connect).kernels(complexity)
+        alone = graph.earliest(graph.every(0), rounds=_ROUNDS)
+        if alone is None:
+            raise ArithmeticError(f"kernels of depth {self.depth} do not settle")
+        return int(alone[kernels][-1] - alone[complexity][0])
+
 
 def generated_layers(stage: Stage, *, pe: int, simd: int) -> GeneratedLayersConfig:
     """The engine of a stage of generated layers."""

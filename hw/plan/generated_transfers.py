@@ -69,7 +69,7 @@ class GeneratedTransfers:
         self._part(output, words, (depth - 1) * graph.size(output))
         self._round(config.loop_converter, config.loop_queue, words, entry)
 
-        kernels = self._kernels(complexity)
+        kernels = self.kernels(complexity)
         starts = np.arange(1, depth + 1) * config.memory.beats - 1
         filled = graph.events(depth)
         graph.wait_at(filled, np.arange(depth), kernels, starts, WRITE_DELAY)
@@ -77,7 +77,8 @@ class GeneratedTransfers:
         first = np.arange(depth)
         graph.wait_at(kernels, first * config.memory.beats, released, first - HALVES, config.memory.release_delay)
 
-    def _kernels(self, complexity: int) -> int:
+    def kernels(self, complexity: int) -> int:
+        """Add the waits of the generator alone; returns the transfers of the kernels that leave it."""
         match self._config.kernels:
             case EulerGeneratorConfig() as generator:
                 return self._euler(generator, complexity)

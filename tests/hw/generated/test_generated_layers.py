@@ -5,21 +5,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
 
-from karui.hw.generated.euler_generator import EulerGeneratorConfig
+from karui.hw.generated.euler_generator import EulerGeneratorConfig, EulerKernels
+from karui.hw.generated.frame_orders import FrameOrders
 from karui.hw.generated.generated_layers import GeneratedLayers, GeneratedLayersConfig
-from karui.hw.generated.low_rank_generator import LowRankGeneratorConfig
+from karui.hw.generated.low_rank_generator import LowRankGeneratorConfig, LowRankKernels
 from karui.hw.plan.event_graph import EventGraph
 from karui.hw.plan.generated_stage import GeneratedStageConfig, least_interval
 from karui.hw.plan.generated_transfers import GeneratedTransfers
 from karui.hw.plan.transfers import connect
+from karui.hw.streams.stream import lanes_of
 from karui.sim.results import BackPressure
 from karui.sim.stream_testbench import InputRun, OutputRun, run_streams
 from karui.sw.golden import compute
 from karui.sw.ir import EulerGenerator, LowRankGenerator
 from karui.sw.ir import GeneratedLayers as LayersOp
 from karui.sw.ir.generated_bounds import convolution_range
-from karui.sw.ir.puppet_ops import Generator
+from karui.sw.ir.puppet_ops import KERNEL, Generator
 from karui.sw.numerics import format_for_range, unsigned
 
 EULER = EulerGenerator(
@@ -160,6 +165,47 @@ def test_shapes(generator: Generator, shape: dict[str, int]) -> None:
     config = _config(generator, **shape)
     depth = config.op.last_depth
     assert _check_cycles(config, depth) >= least_interval(config, depth)
+
+
+class _Kernels(wiring.Component):
+    """Complexities in, kernels out: the generator with nothing behind it."""
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, config: GeneratedLayersConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "i": In(stream.Signature(lanes_of(config.complexity, 1))),
+                "o": Out(stream.Signature(lanes_of(KERNEL, config.kernels.lanes))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        kernels, readers = self.config.kernels, self.config.orders.readers - 2
+        m.submodules.orders = orders = FrameOrders(replace(self.config.orders, readers=readers))
+        m.submodules.kernels = component = (
+            EulerKernels(kernels) if isinstance(kernels, EulerGeneratorConfig) else LowRankKernels(kernels)
+        )
+        wiring.connect(m, wiring.flipped(self.i), orders.i)
+        for reader, order in enumerate(orders.outputs):
+            wiring.connect(m, order, getattr(component, f"orders_{reader}"))
+        m.d.comb += component.given.eq(orders.given)
+        wiring.connect(m, component.o, wiring.flipped(self.o))
+        return m
+
+
+@pytest.mark.parametrize("generator", [EULER, LOW_RANK])
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_generation_alone(generator: Generator, depth: int) -> None:
+    config = _config(generator)
+    beats = depth * config.memory.beats
+    inputs, outputs = run_streams(_Kernels(config), {"i": np.array([[_complexity(config, depth)]])}, {"o": beats})
+    stage = GeneratedStageConfig(layers=config, depth=depth, connect=connect)
+    assert outputs["o"].departures[-1] - inputs["i"].accepted[0] == stage.generation
+    assert stage.generation >= depth * config.kernels.layer_cycles
 
 
 @pytest.mark.parametrize("generator", [EULER, LOW_RANK])
