@@ -14,14 +14,10 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 from torch import nn
 
 from karui.flows.recipe import Recipe
+from karui.flows.recipe_accelerator import accelerator_of
 from karui.flows.report.results import RESULTS
 from karui.flows.sweep_plot import COLOURS, MARKERS
-from karui.hw.plan.generated_stage import GeneratedStageConfig
-from karui.hw.plan.stages import stages
-from karui.hw.plan.transfers import connect
 from karui.sw.data.dataset import Dataset
-from karui.sw.ir import GeneratedLayers
-from karui.sw.lower.from_torch import lower
 from karui.sw.models.puppet import PuppetLayers
 from karui.sw.train.checkpoint import load_checkpoint
 from karui.sw.train.data import load_data
@@ -30,8 +26,6 @@ from karui.sw.train.evaluate import predict
 # Output channels whose kernels are drawn, and their input channels.
 OUTPUTS, INPUTS = 6, 6
 IMAGES = 12
-# Of the convolution engine whose cycles are drawn: outputs in parallel, and inputs.
-PE, SIMD = 32, 8
 TABLE = "puppet-table"
 
 
@@ -104,7 +98,7 @@ def images_by_complexity(dataset: Dataset, words: torch.Tensor, depths: torch.Te
 def accuracy_over_cycles(recipe: Recipe, model: nn.Sequential, dataset: Dataset, depths: torch.Tensor) -> Figure:
     """Accuracy over cycles a frame: of the images of each depth, of all, and of stored kernels as far as recorded."""
     right = predict(model, torch.tensor(dataset.test_images)).numpy() == dataset.test_labels
-    cycles = cycles_by_depth(model, dataset)
+    cycles = cycles_by_depth(recipe, model, dataset)
     present = sorted(set(depths.tolist()))
     figure = Figure(figsize=(5.5, 3.8), layout="constrained")
     axes = figure.subplots()
@@ -125,7 +119,7 @@ def accuracy_over_cycles(recipe: Recipe, model: nn.Sequential, dataset: Dataset,
     if stored:
         intervals = [cycles[depth] for depth in stored]
         axes.scatter(intervals, list(stored.values()), color=COLOURS[2], marker=MARKERS[2], label="stored kernels")
-    axes.set_xlabel(f"cycles a frame in the generated layers ({PE * SIMD} products a cycle)")
+    axes.set_xlabel("cycles a frame of the accelerator")
     axes.set_ylabel("accuracy on the test images")
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -136,15 +130,9 @@ def accuracy_over_cycles(recipe: Recipe, model: nn.Sequential, dataset: Dataset,
     return figure
 
 
-def cycles_by_depth(model: nn.Module, dataset: Dataset) -> dict[int, int]:
-    """Predicted cycles of the generated layers between frames of each depth."""
-    graph = lower(model, dataset.image_shape).graph
-    (stage,) = (stage for stage in stages(graph) if isinstance(stage.op, GeneratedLayers))
-    deepest = GeneratedStageConfig.for_stage(stage, pe=PE, simd=SIMD, connect=connect)
-    return {
-        depth: GeneratedStageConfig(layers=deepest.layers, depth=depth, connect=connect).interval
-        for depth in deepest.depths
-    }
+def cycles_by_depth(recipe: Recipe, model: nn.Module, dataset: Dataset) -> dict[int, int]:
+    """Predicted cycles between frames of each depth, of the accelerator that the recipe asks for."""
+    return {depth: interval for depth, (interval, _) in accelerator_of(recipe, model, dataset).by_depth.items()}
 
 
 def stored_accuracies(name: str) -> dict[int, float]:
