@@ -25,6 +25,7 @@ from karui.hw.generated.loop_entry import LoopEntry, LoopEntryConfig
 from karui.hw.generated.low_rank_generator import ORDERS as LOW_RANK_ORDERS
 from karui.hw.generated.low_rank_generator import LowRankGeneratorConfig, LowRankKernels
 from karui.hw.memory.deep_fifo import DeepFifo, DeepFifoConfig
+from karui.hw.streams.skid_buffer import SkidBuffer
 from karui.hw.streams.stream import lanes_of
 from karui.hw.streams.timing import divisors, require_divisor
 from karui.hw.streams.width_converter import WidthConverterConfig
@@ -288,7 +289,9 @@ class GeneratedLayers(wiring.Component):
         wiring.connect(m, windows.o, convolution.i)
         chain(m, "sums_converter", convolution.o, config.sums_converter, scaling.i)
         chain(m, "loop_converter", scaling.again, config.loop_converter, loop.i)
-        wiring.connect(m, loop.o, entry.again)
+        m.submodules.again = again = SkidBuffer(lanes_of(config.op.output, config.simd))
+        wiring.connect(m, loop.o, again.i)
+        wiring.connect(m, again.o, entry.again)
         wiring.connect(m, scaling.o, wiring.flipped(self.o))
         return m
 

@@ -8,6 +8,9 @@ from amaranth import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+SKID_BEATS = 2
+"""Beats that a `SkidBuffer` holds."""
+
 
 class SkidBuffer(wiring.Component):
     """Register both directions of a stream at full rate.
