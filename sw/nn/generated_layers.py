@@ -101,7 +101,9 @@ class GeneratedLayers(nn.Module):
 
     def forward(self, feature_map: Tensor, complexity: Tensor) -> Tensor:
         batch = Grouped(self.depths(complexity.flatten()), self.puppeteer.levels.of(complexity.flatten()))
-        kernels = self.puppeteer.kernels(batch.depths, batch.levels)
+        # A state of 16 bits does not fit bfloat16, where convolutions may compute.
+        with torch.autocast("cpu", enabled=False):
+            kernels = self.puppeteer.kernels(batch.depths, batch.levels)
         values, finished = feature_map[batch.order], []
         for layer, of_groups in enumerate(kernels):
             counts = batch.counts[: len(of_groups)]
@@ -202,7 +204,8 @@ class GeneratedStem(nn.Module):
         (puppeteer,) = self._puppeteer
         levels = puppeteer.levels.of(complexity.flatten())
         batch = Grouped(torch.zeros_like(levels), levels)
-        state = torch.unflatten(puppeteer.states(batch.depths, batch.levels)[0], 3, (puppeteer.side,) * 2)
+        with torch.autocast("cpu", enabled=False):
+            state = torch.unflatten(puppeteer.states(batch.depths, batch.levels)[0], 3, (puppeteer.side,) * 2)
         kernels = pooled_view(state.to(images.dtype), self.out_channels, self.in_channels)
         sums = convolve(images[batch.order], kernels, batch.counts, stride=self.stride)
         activated: Tensor = self.activation(self.norm(sums[batch.back]))

@@ -254,8 +254,11 @@ class Pattern(nn.Module):
     def __init__(self, channels: int, rank: int, *, area: int, bits: int | None) -> None:
         super().__init__()
         self.u, self.v, self.t = (Factor((size, rank), bits=bits) for size in (channels, channels, area))
-        for factor in (self.u, self.v, self.t):
-            nn.init.normal_(factor.weight, std=(PATTERN_DEVIATION / rank**0.5) ** (1 / 3))
+        deviation = (PATTERN_DEVIATION / rank**0.5) ** (1 / 3)
+        # Random u and v would be ill-conditioned, and a network that applies them once a layer learns slowly.
+        for factor in (self.u, self.v):
+            nn.init.orthogonal_(factor.weight, gain=deviation * max(channels, rank) ** 0.5)
+        nn.init.normal_(self.t.weight, std=deviation)
 
     def terms(self, kind: torch.dtype) -> Tensor:
         """The sum of outer products, (outputs, inputs, places)."""

@@ -10,11 +10,12 @@ from torch import nn
 
 from karui.sw.models.build import build_model
 from karui.sw.models.count import count
-from karui.sw.models.puppet import PuppetConfig, build_puppet, fixed_twin
+from karui.sw.models.puppet import PuppetConfig, PuppetLayers, build_puppet, fixed_twin
 from karui.sw.models.puppet_network import PuppetNetwork
 from karui.sw.models.puppet_size import stored_size
 from karui.sw.nn.generated_layers import pooled_view
 from karui.sw.nn.precision import Precision
+from karui.sw.nn.puppeteer import EulerPuppeteer
 
 CONFIG = PuppetConfig(image=(1, 16, 16), channels=8, first_depth=3, last_depth=5, pattern_rank=4)
 IMAGES = torch.randint(0, 256, (12, 1, 16, 16)).float()
@@ -31,6 +32,29 @@ def test_all_parameters_take_part(puppet: str, stem: str) -> None:
     assert any("stem" in name and parameter.dim() == 4 for name, parameter in model.named_parameters()) == (
         stem == "stored"
     )
+
+
+@pytest.mark.parametrize("stem", ["stored", "generated"])
+def test_kernels_are_generated_in_float32_where_convolutions_are_in_bfloat16(
+    stem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build_puppet(replace(CONFIG, stem=stem))
+    puppet = model.get_submodule("puppet")
+    assert isinstance(puppet, PuppetLayers)
+    puppeteer = puppet.layers.puppeteer
+    assert isinstance(puppeteer, EulerPuppeteer)
+    states: list[torch.Tensor] = []
+    generate = puppeteer.states
+    monkeypatch.setattr(
+        puppeteer, "states", lambda depths, levels: states.extend(generate(depths, levels)) or generate(depths, levels)
+    )
+    model(IMAGES)
+    expected = list(states)
+    states.clear()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(IMAGES)
+    assert len(states) == len(expected)
+    assert all(torch.equal(state, other) for state, other in zip(states, expected, strict=True))
 
 
 @pytest.mark.parametrize("puppet", ["plain", "residual", "vgg"])
