@@ -53,6 +53,8 @@ class EulerGeneratorConfig:
         Of the depthwise convolution, as of a `TapWindow`.
     simd : int
         Inputs a cycle of the pointwise convolution.
+    pace : int
+        Cycles that a layer may take at least: the pattern, which a frame needs once, takes its terms so slowly.
     """
 
     generator: EulerGenerator
@@ -62,6 +64,7 @@ class EulerGeneratorConfig:
     lanes: int
     taps: Taps
     simd: int
+    pace: int
 
     @property
     def elements(self) -> int:
@@ -82,19 +85,28 @@ class EulerGeneratorConfig:
     @property
     def columns(self) -> OuterColumnsConfig:
         """The pattern's vectors."""
-        return OuterColumnsConfig(v=self.constants["v"], t=self.constants["t"], lanes=1)
+        return OuterColumnsConfig(v=self._padded("v"), t=self._padded("t"), lanes=1)
 
     @property
     def columns_converter(self) -> WidthConverterConfig | None:
-        """From the vectors' elements to whole vectors."""
-        rank = self.generator.rank
-        return converter(self.columns.element, KERNEL_AREA * self.channels * rank, 1, rank)
+        """From the vectors' elements to the terms of a cycle."""
+        return converter(self.columns.element, KERNEL_AREA * self.channels * self.rank, 1, self.terms)
+
+    @property
+    def terms(self) -> int:
+        """Terms of the pattern a cycle, the fewest that keep up with a layer."""
+        return -(-self.generator.rank // max(max(self.pace, self.layer_cycles) // self.beats, 1))
+
+    @property
+    def rank(self) -> int:
+        """Terms of the pattern, with some of zero that make the cycles' terms alike."""
+        return self.terms * -(-self.generator.rank // self.terms)
 
     @property
     def pattern(self) -> ConstantEngineConfig:
         """From the pattern's vectors to the pattern."""
-        element = self.columns.element
-        return self._product("u", element, self.formats["pattern"], self.generator.pattern_shift, self.generator.rank)
+        sums, shift = self.formats["pattern"], self.generator.pattern_shift
+        return self._product(self._padded("u"), self.columns.element, sums, shift, self.terms)
 
     @property
     def loop(self) -> EulerLoopConfig:
@@ -146,7 +158,8 @@ class EulerGeneratorConfig:
     @property
     def pointwise(self) -> ConstantEngineConfig:
         """The product with each position's output channels."""
-        return self._product("pointwise", STATE, self.formats["pointwise"], self.generator.pointwise_shift, self.simd)
+        weights = self.constants["pointwise"]
+        return self._product(weights, STATE, self.formats["pointwise"], self.generator.pointwise_shift, self.simd)
 
     @property
     def held(self) -> DeepFifoConfig:
@@ -165,11 +178,14 @@ class EulerGeneratorConfig:
         products = self.pointwise.engine
         return max(self.depthwise.engine.windows.frame_steps, products.interval)
 
+    def _padded(self, factor: str) -> npt.NDArray[np.int64]:
+        values = self.constants[factor]
+        return np.pad(values, ((0, 0), (0, self.rank - values.shape[1])))
+
     def _product(
-        self, name: str, element: NumberFormat, sums: NumberFormat, shift: int, simd: int
+        self, weights: npt.NDArray[np.int64], element: NumberFormat, sums: NumberFormat, shift: int, simd: int
     ) -> ConstantEngineConfig:
         """A product with a matrix of constants, rounded to the state's format."""
-        weights = self.constants[name]
         rom = WeightRomConfig(
             weights=weights,
             pe=self.lanes,

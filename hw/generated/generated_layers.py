@@ -204,6 +204,7 @@ class GeneratedLayersConfig:
                     lanes=lanes,
                     taps=taps,
                     simd=simd,
+                    pace=self.convolution.interval,
                 )
                 for taps in ("column", "window")
                 for simd in divisors(self.channels)
@@ -219,7 +220,7 @@ def _products(generator: GeneratorConfig) -> int:
     """Multipliers of a generator, about."""
     match generator:
         case EulerGeneratorConfig():
-            return generator.lanes * (generator.simd + generator.depthwise.engine.simd + 1)
+            return generator.lanes * (generator.terms + generator.simd + generator.depthwise.engine.simd + 1)
         case LowRankGeneratorConfig():
             return generator.lanes * generator.simd + generator.columns.lanes
 

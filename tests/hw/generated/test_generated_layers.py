@@ -167,6 +167,16 @@ def test_shapes(generator: Generator, shape: dict[str, int]) -> None:
     assert _check_cycles(config, depth) >= least_interval(config, depth)
 
 
+@pytest.mark.parametrize(("rank", "size", "terms", "padded"), [(7, (6, 5), 3, 9), (10, (7, 7), 2, 10)])
+def test_a_pattern_takes_as_few_terms_a_cycle_as_keep_up(
+    rank: int, size: tuple[int, int], terms: int, padded: int
+) -> None:
+    config = _config(replace(EULER, rank=rank), size=size)
+    assert isinstance(config.kernels, EulerGeneratorConfig)
+    assert (config.kernels.terms, config.kernels.rank) == (terms, padded)
+    assert _check_cycles(config, 3) == 3 * config.convolution.interval
+
+
 class _Kernels(wiring.Component):
     """Complexities in, kernels out: the generator with nothing behind it."""
 
