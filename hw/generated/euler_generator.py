@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +46,8 @@ class EulerGeneratorConfig:
     channels : int
     constants : mapping of str to ndarray of int64
         The generator's operands.
+    formats : mapping of str to NumberFormat
+        Of the sums, see `sum_formats`.
     lanes : int
         Output channels a beat of the state.
     taps : {"window", "column"}
@@ -61,6 +62,7 @@ class EulerGeneratorConfig:
     order: data.StructLayout
     channels: int
     constants: Mapping[str, npt.NDArray[np.int64]]
+    formats: Mapping[str, NumberFormat]
     lanes: int
     taps: Taps
     simd: int
@@ -75,12 +77,6 @@ class EulerGeneratorConfig:
     def beats(self) -> int:
         """Beats of a state."""
         return self.elements // self.lanes
-
-    @cached_property
-    def formats(self) -> dict[str, NumberFormat]:
-        """Formats of the sums."""
-        ranges = generator_ranges(self.generator, self.constants)
-        return {name: format_for_range(min(low, -1), high) for name, (low, high) in ranges.items()}
 
     @property
     def columns(self) -> OuterColumnsConfig:
@@ -285,6 +281,12 @@ class EulerKernels(wiring.Component):
         wiring.connect(m, update.kernel, wiring.flipped(self.o))
         to_both(m, entry.o, depthwise.i, held.i)
         return m
+
+
+def sum_formats(generator: EulerGenerator, constants: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, NumberFormat]:
+    """Formats of a generator's sums, by name: the least that hold them whatever the state is."""
+    ranges = generator_ranges(generator, constants)
+    return {name: format_for_range(min(low, -1), high) for name, (low, high) in ranges.items()}
 
 
 def _format(values: npt.NDArray[np.int64]) -> NumberFormat:

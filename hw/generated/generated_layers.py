@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 from karui.hw.engines.matrix_vector import MatrixVector, MatrixVectorConfig, pe_groups
 from karui.hw.engines.sliding_window import SlidingWindow, SlidingWindowConfig
 from karui.hw.generated.euler_generator import ORDERS as EULER_ORDERS
-from karui.hw.generated.euler_generator import EulerGeneratorConfig, EulerKernels
+from karui.hw.generated.euler_generator import EulerGeneratorConfig, EulerKernels, sum_formats
 from karui.hw.generated.frame_orders import FrameOrders, FrameOrdersConfig
 from karui.hw.generated.joints import chain, converter, to_both
 from karui.hw.generated.kernel_memory import KERNEL_READ_LATENCY, KernelMemory, KernelMemoryConfig
@@ -192,15 +192,22 @@ class GeneratedLayersConfig:
             return min(found, key=lambda one: (one.layer_cycles, _products(one)))
         return min(hidden, key=lambda one: (_products(one), one.layer_cycles))
 
+    @cached_property
+    def _sum_formats(self) -> dict[str, NumberFormat]:
+        assert isinstance(self.op.generator, EulerGenerator)
+        return sum_formats(self.op.generator, self.constants)
+
     def _generators(self, lanes: int) -> list[GeneratorConfig]:
         order = self.orders.order
         if isinstance(self.op.generator, EulerGenerator):
+            formats = self._sum_formats
             return [
                 EulerGeneratorConfig(
                     generator=self.op.generator,
                     order=order,
                     channels=self.channels,
                     constants=self.constants,
+                    formats=formats,
                     lanes=lanes,
                     taps=taps,
                     simd=simd,
