@@ -113,13 +113,13 @@ def _row(model: nn.Sequential, config: PuppetConfig, dataset: Dataset) -> dict[s
 
 
 def _twin(recipe: Recipe, depth: int, dataset: Dataset, run: BenchmarkRun) -> dict[str, Any]:
-    """The network of stored kernels of a depth, trained as the puppet was."""
+    """The network of stored kernels of a depth, trained as the puppet was, but for its teacher."""
     train = recipe.training.train
     assert train.pretrain is not None
     pretrain = replace(train.pretrain, learning_rate=STORED_LEARNING_RATE)
     config = fixed_twin(config_of(recipe), depth)
     name = f"{recipe.name}, stored, depth {depth}"
-    training = replace(recipe.training, model=config, train=replace(train, pretrain=pretrain))
+    training = replace(recipe.training, model=config, train=replace(train, pretrain=pretrain, distillation=None))
     return _trained(name, training, config, dataset, run)
 
 
@@ -128,7 +128,13 @@ def _degenerate(recipe: Recipe, run: BenchmarkRun) -> dict[str, Any]:
     config = replace(config_of(recipe), pattern_rank=0, precision=FLOAT)
     train = recipe.training.train
     assert train.pretrain is not None
-    train = replace(train, epochs=DEGENERATE_EPOCHS, learning_rate=train.pretrain.learning_rate, pretrain=None)
+    train = replace(
+        train,
+        epochs=DEGENERATE_EPOCHS,
+        learning_rate=train.pretrain.learning_rate,
+        pretrain=None,
+        distillation=None,
+    )
     dataset = load_data(recipe.training, data_folder(run.data_dir))
     training = replace(recipe.training, model=config, train=train)
     return _trained("no pattern", training, config, dataset, run) | {"epochs": DEGENERATE_EPOCHS}

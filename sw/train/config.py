@@ -16,7 +16,8 @@ class DistillationConfig:
     Parameters
     ----------
     epochs
-        Epochs of the teacher, a small float CNN trained first, from the same seed and with the same augmentation.
+        Epochs of the teacher, a small float CNN, or for generated kernels their twin of stored ones, trained first, from
+        the same seed and with the same augmentation.
     weight
         Share of the teacher's soft targets in the loss; the labels keep the rest.
     temperature
@@ -135,7 +136,7 @@ class TrainConfig:
     augment
         Distortion of the training images.
     distillation
-        Teacher; requires the loss ``cross_entropy``.
+        Teacher; requires the loss ``cross_entropy``. For the binary families and for generated kernels.
     pretrain
         Float phase, for the families with a `precision`.
     limited_precision

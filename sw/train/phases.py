@@ -19,6 +19,7 @@ from karui.sw.train.capsule_calibration import with_calibrated_ranges
 from karui.sw.train.evaluate import held_out_accuracy
 from karui.sw.train.kernel_regression import RegressionConfig, distilled
 from karui.sw.train.loop import OnEpoch, train
+from karui.sw.train.loss import Teacher
 from karui.sw.train.recipe import TrainingRecipe
 from karui.sw.train.reconstruction import beside_decoder
 from karui.sw.train.seeding import seeded
@@ -45,6 +46,7 @@ def train_phases(
     images: Tensor,
     labels: Tensor,
     *,
+    teacher: Teacher | None,
     state_dir: Path | None,
     on_epoch: OnEpoch | None,
     on_pretrain_epoch: OnEpoch | None,
@@ -64,6 +66,8 @@ def train_phases(
         Its test images give the accuracies.
     images, labels
         Training images (uint8, N x C x H x W) and class indices.
+    teacher
+        What both phases are distilled from.
     state_dir
         Folder of the states.
     on_epoch, on_pretrain_epoch
@@ -88,7 +92,15 @@ def train_phases(
             real, config.image, config.classes, recipe.train.reconstruction, seed=recipe.train.seed
         )
         path = state_path(state_dir, "float", recipe.data.name, family_of(float_config), float_config, float_train)
-        train(float_trained, images, labels, float_train, state_path=path, on_epoch=on_pretrain_epoch)
+        train(
+            float_trained,
+            images,
+            labels,
+            float_train,
+            teacher=teacher,
+            state_path=path,
+            on_epoch=on_pretrain_epoch,
+        )
         float_state = {name: values.clone() for name, values in float_trained.state_dict().items()}
         reestimate_batch_norm(real, images)
         accuracies["float"] = held_out_accuracy(real, dataset)
@@ -103,7 +115,7 @@ def train_phases(
     if float_state is not None:
         trained.load_state_dict(float_state)
     path = state_path(state_dir, "quantized", recipe.data.name, family_of(config), config, recipe.train)
-    train(trained, images, labels, recipe.train, state_path=path, on_epoch=on_epoch)
+    train(trained, images, labels, recipe.train, teacher=teacher, state_path=path, on_epoch=on_epoch)
     reestimate_batch_norm(model, images)
     accuracies["model"] = held_out_accuracy(model, dataset)
     return PhasedTraining(model=model, config=config, accuracies=accuracies)

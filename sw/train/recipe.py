@@ -45,14 +45,20 @@ class TrainingRecipe:
         if self.train.regression is not None and not continuous:
             raise ConfigurationError(f"{self.name} [train]: regression is for continuous generators; remove it")
         if isinstance(self.model, LightConfig):
-            if self.train.distillation is not None:
-                raise ConfigurationError(f"{self.name} [train]: distillation is for the binary families; remove it")
+            if self.train.distillation is not None and not self._may_be_distilled:
+                raise ConfigurationError(
+                    f"{self.name} [train]: distillation is for the binary families and for generated kernels; remove it"
+                )
             if self.train.pretrain is not None and self.model.precision == FLOAT:
                 raise ConfigurationError(
                     f"{self.name} [train]: pretrain comes before a quantized phase; give [model] a precision with bits"
                 )
         elif self.train.pretrain is not None:
             raise ConfigurationError(f"{self.name} [train]: pretrain is for families with a precision; remove it")
+
+    @property
+    def _may_be_distilled(self) -> bool:
+        return isinstance(self.model, PuppetConfig) and self.model.generator != "stored"
 
 
 def load_training_recipe(path: Path) -> TrainingRecipe:

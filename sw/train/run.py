@@ -10,11 +10,9 @@ from torch import Tensor, nn
 from karui.sw.data.dataset import Dataset
 from karui.sw.models.binary_connect import BinaryConnectConfig
 from karui.sw.models.build import LightConfig, build_model
-from karui.sw.models.teacher import build_teacher
 from karui.sw.train.batch_norm import reestimate_batch_norm
 from karui.sw.train.calibrate import calibrate
 from karui.sw.train.checkpoint import save_checkpoint
-from karui.sw.train.config import TrainConfig
 from karui.sw.train.data import load_data
 from karui.sw.train.evaluate import held_out_accuracy, tensors
 from karui.sw.train.loop import OnEpoch, train
@@ -22,6 +20,7 @@ from karui.sw.train.phases import train_phases
 from karui.sw.train.real_valued import real_valued_twin
 from karui.sw.train.recipe import TrainingRecipe
 from karui.sw.train.seeding import seeded, threads
+from karui.sw.train.teacher import trained_teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +84,14 @@ def train_recipe(
     trainable = recipe.model
     if isinstance(trainable, LightConfig):
         with threads(recipe.train.threads):
+            teacher = trained_teacher(recipe, dataset, images, labels, state_dir=state_dir, on_epoch=on_teacher_epoch)
             phased = train_phases(
                 recipe,
                 trainable,
                 dataset,
                 images,
                 labels,
+                teacher=teacher,
                 state_dir=state_dir,
                 on_epoch=on_epoch,
                 on_pretrain_epoch=on_pretrain_epoch,
@@ -100,11 +101,12 @@ def train_recipe(
             model=phased.model,
             provenance=dataset.provenance,
             accuracies=phased.accuracies,
+            teacher=teacher,
         )
     if isinstance(trainable, BinaryConnectConfig):
         trainable = replace(trainable, activation_bits=None)
     with threads(recipe.train.threads):
-        teacher = _train_teacher(recipe, dataset, state_dir, on_teacher_epoch)
+        teacher = trained_teacher(recipe, dataset, images, labels, state_dir=state_dir, on_epoch=on_teacher_epoch)
         model = seeded(recipe.train.seed, lambda: build_model(trainable))
         state_path = state_dir / "student.pt" if state_dir is not None else None
         train(model, images, labels, recipe.train, teacher=teacher, state_path=state_path, on_epoch=on_epoch)
@@ -145,22 +147,3 @@ def _finish_binary_connect(
     return TrainedRecipe(
         recipe=recipe, model=model, provenance=dataset.provenance, accuracies=accuracies, real_valued=real_valued
     )
-
-
-def _train_teacher(
-    recipe: TrainingRecipe, dataset: Dataset, state_dir: Path | None, on_epoch: OnEpoch | None
-) -> nn.Module | None:
-    if recipe.train.distillation is None:
-        return None
-    config = TrainConfig(
-        epochs=recipe.train.distillation.epochs,
-        learning_rate=2e-3,
-        seed=recipe.train.seed,
-        threads=recipe.train.threads,
-        augment=recipe.train.augment,
-    )
-    teacher = seeded(config.seed, lambda: build_teacher(dataset.image_shape, len(dataset.classes)))
-    images, labels = tensors(dataset.train_images, dataset.train_labels)
-    state_path = state_dir / "teacher.pt" if state_dir is not None else None
-    train(teacher, images, labels, config, state_path=state_path, on_epoch=on_epoch)
-    return teacher

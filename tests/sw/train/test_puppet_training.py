@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 from karui.sw.configuration import ConfigurationError
+from karui.sw.data.datasets import load
 from karui.sw.models.puppet import PuppetConfig, build_puppet
 from karui.sw.nn.precision import Precision
 from karui.sw.train.checkpoint import load_checkpoint
-from karui.sw.train.config import PretrainConfig, TrainConfig
+from karui.sw.train.config import DistillationConfig, PretrainConfig, TrainConfig
 from karui.sw.train.kernel_regression import RegressionConfig, distilled, generated, images_by_kernels, relative_error
 from karui.sw.train.recipe import DataConfig, TrainingRecipe
 from karui.sw.train.run import save_trained, train_recipe
@@ -54,6 +57,29 @@ def test_a_continuous_generator_shares_the_float_phase_and_learns(tmp_path: Path
     assert [path.stat().st_mtime_ns for path in tmp_path.glob("float-*.pt")] == [written]
     assert list(trained.accuracies) == ["float", "distilled", "model"]
     assert trained.accuracies["model"] > 0.4
+
+
+def test_a_puppet_is_distilled_from_its_twin_of_stored_kernels(tmp_path: Path) -> None:
+    soft = DistillationConfig(epochs=2, weight=1.0)
+    recipe = replace(RECIPE, train=replace(TRAIN, pretrain=PretrainConfig(epochs=1, learning_rate=0.03)))
+    taught = replace(recipe, train=replace(recipe.train, distillation=soft))
+    networks = [train_recipe(one, state_dir=tmp_path) for one in (recipe, taught)]
+    teacher = networks[1].teacher
+    assert isinstance(teacher, nn.Sequential)
+    assert networks[0].teacher is None
+    kernels = [parameter for parameter in teacher.parameters() if parameter.dim() == 4]
+    assert [tuple(kernel.shape) for kernel in kernels] == [(8, 1, 3, 3)] + [(8, 8, 3, 3)] * 5
+    # All of the loss is the teacher's: what learned from it agrees with it more than what did not.
+    images = torch.tensor(load(RECIPE.data.name).test_images).float()
+    with torch.no_grad():
+        wanted = functional.log_softmax(teacher(images), dim=1)
+        apart = [
+            functional.kl_div(
+                functional.log_softmax(one.model(images), dim=1), wanted, reduction="batchmean", log_target=True
+            )
+            for one in networks
+        ]
+    assert apart[1] < apart[0]
 
 
 @pytest.mark.parametrize("generator", ["sines", "polynomials"])
