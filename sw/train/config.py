@@ -16,8 +16,8 @@ class DistillationConfig:
     Parameters
     ----------
     epochs
-        Epochs of the teacher, a small float CNN, or for generated kernels their twin of stored ones, trained first, from
-        the same seed and with the same augmentation.
+        Epochs of the teacher, a small float CNN, or for generated kernels their twin of stored ones. It is trained
+        first, from the same seed and with the same augmentation.
     weight
         Share of the teacher's soft targets in the loss; the labels keep the rest.
     temperature
