@@ -13,6 +13,7 @@ from torch import nn
 
 from karui.flows.build_folder import BuildError, BuildFolder
 from karui.flows.design import Design, Rate
+from karui.flows.recipe import Recipe
 from karui.flows.settings import Settings
 from karui.flows.synthesize.targets import find_device
 from karui.flows.training import load_network
@@ -71,18 +72,8 @@ def run_compile(
     recipe = settings.load_recipe()
     model = load_network(folder.trained)
     dataset = load_data(recipe.training, data_dir)
-    lowered = lower(
-        model,
-        dataset.image_shape,
-        name=recipe.name,
-        input_format=format_for_range(0, dataset.pixel_maximum),
-        classes=dataset.classes,
-    )
-    rate, graph = rate_of(settings), lowered.graph
-    if recipe.compress is not None or recipe.share is not None:
-        stored = with_compressed_storage(graph, recipe.compress.coding if recipe.compress else None)
-        graph = with_storage_that_pays(stored, rate.fold(stored))
-    lowered = replace(lowered, graph=rate.with_predictions_that_pay(graph))
+    rate = rate_of(settings)
+    lowered = lowered_for_rate(recipe, model, dataset, rate)
     images = dataset.test_images
     agreement = compare_with_golden(model, lowered, images, progress=lambda done: progress(done, len(images)))
     if agreement.mismatches:
@@ -115,6 +106,28 @@ def run_compile(
     }
     folder.finish("compile", result, inputs=[folder.trained, folder.vectors, *design.files])
     return result
+
+
+def lowered_for_rate(recipe: Recipe, model: nn.Module, dataset: Dataset, rate: Rate) -> Lowered:
+    """Lower a network for a recipe's data, its weights stored and its predictions made as pays at a rate.
+
+    Raises
+    ------
+    UnsupportedLayer, FoldingError
+        If the network has no graph, or none within the rate.
+    """
+    lowered = lower(
+        model,
+        dataset.image_shape,
+        name=recipe.name,
+        input_format=format_for_range(0, dataset.pixel_maximum),
+        classes=dataset.classes,
+    )
+    graph = lowered.graph
+    if recipe.compress is not None or recipe.share is not None:
+        stored = with_compressed_storage(graph, recipe.compress.coding if recipe.compress else None)
+        graph = with_storage_that_pays(stored, rate.fold(stored))
+    return replace(lowered, graph=rate.with_predictions_that_pay(graph))
 
 
 def layers(accelerator: Accelerator) -> list[dict[str, Any]]:

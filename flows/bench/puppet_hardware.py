@@ -232,6 +232,6 @@ PUPPET_HARDWARE = Benchmark(
     target=f">= {DEPTHS * IMAGES_A_DEPTH} images of >= {DEPTHS} depths, every class and every word of the maps equal "
     "to the golden model, without pauses and mixed with random ones; interval and latency of each depth as predicted, "
     f"the interval that of the convolutions alone; kernels in >= {TIMES_FEWER} times fewer bits than stored",
-    minutes=10,
+    minutes=60,
     measure=measure,
 )

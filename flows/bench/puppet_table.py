@@ -22,13 +22,12 @@ from karui.sw.train.evaluate import held_out_accuracy
 from karui.sw.train.loop import EpochRecord
 from karui.sw.train.recipe import TrainingRecipe
 from karui.sw.train.run import train_recipe
+from karui.sw.train.teacher import TWIN_LEARNING_RATE
 
 JUDGED = "puppet-fashion"
 CONTINUOUS = "puppet-fashion-continuous"
 # States of the trainings: a run that was cut off goes on from them, and a later one finds them finished.
 STATES = Path("out/puppet-table")
-# Of the networks with kernels of their own, whose weights are smaller than a generator's constants.
-STORED_LEARNING_RATE = 0.01
 # The equations as they are written make kernels that no training mends: a few epochs show it.
 DEGENERATE_EPOCHS = 3
 TIMES_FEWER, POINTS_BELOW, POINTS_LOST = 10, 1.5, 0.5
@@ -116,7 +115,7 @@ def _twin(recipe: Recipe, depth: int, dataset: Dataset, run: BenchmarkRun) -> di
     """The network of stored kernels of a depth, trained as the puppet was, but for its teacher."""
     train = recipe.training.train
     assert train.pretrain is not None
-    pretrain = replace(train.pretrain, learning_rate=STORED_LEARNING_RATE)
+    pretrain = replace(train.pretrain, learning_rate=TWIN_LEARNING_RATE)
     config = fixed_twin(config_of(recipe), depth)
     name = f"{recipe.name}, stored, depth {depth}"
     training = replace(recipe.training, model=config, train=replace(train, pretrain=pretrain, distillation=None))

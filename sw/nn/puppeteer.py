@@ -255,7 +255,7 @@ class Pattern(nn.Module):
         super().__init__()
         self.u, self.v, self.t = (Factor((size, rank), bits=bits) for size in (channels, channels, area))
         deviation = (PATTERN_DEVIATION / rank**0.5) ** (1 / 3)
-        # Random u and v would be ill-conditioned, and a network that applies them once a layer learns slowly.
+        # Every layer applies u and v, so a random matrix's bad condition would count once a layer.
         for factor in (self.u, self.v):
             nn.init.orthogonal_(factor.weight, gain=deviation * max(channels, rank) ** 0.5)
         nn.init.normal_(self.t.weight, std=deviation)

@@ -18,8 +18,8 @@ from karui.sw.train.phases import state_path
 from karui.sw.train.recipe import TrainingRecipe
 from karui.sw.train.seeding import seeded
 
-# Of the steps at the start, in the units of the weights, which are not those of a generator's constants.
 LEARNING_RATE = 2e-3
+# Of networks with kernels of their own, whose weights are smaller than a generator's constants.
 TWIN_LEARNING_RATE = 0.01
 
 

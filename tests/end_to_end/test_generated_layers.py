@@ -186,9 +186,9 @@ FULL_SIZE = pytest.mark.parametrize(
 def test_full_size_is_estimated_to_fit(generator: Generator) -> None:
     graph, folding = full_size(generator)
     accelerator = Accelerator(graph=graph, folding=folding)
-    assert {depth: interval for depth, (interval, _) in accelerator.by_depth.items()} == {
-        depth: depth * LAYER for depth in (4, 5, 6)
-    }
+    # What a lone frame waits for beside its convolutions: the first layer's kernels, by Euler steps behind the pattern.
+    before = 35_283 if isinstance(generator, EulerGenerator) else 25_663
+    assert accelerator.by_depth == {depth: (depth * LAYER, depth * LAYER + before) for depth in (4, 5, 6)}
     # Three fifths of an ECP5-85F.
     assert total_cost(accelerator.stages, folding).fits(Resources(luts=50_184, block_rams=124, dsps=93))
 

@@ -43,18 +43,20 @@ def test_kernels_are_generated_in_float32_where_convolutions_are_in_bfloat16(
     assert isinstance(puppet, PuppetLayers)
     puppeteer = puppet.layers.puppeteer
     assert isinstance(puppeteer, EulerPuppeteer)
-    states: list[torch.Tensor] = []
-    generate = puppeteer.states
-    monkeypatch.setattr(
-        puppeteer, "states", lambda depths, levels: states.extend(generate(depths, levels)) or generate(depths, levels)
-    )
-    model(IMAGES)
-    expected = list(states)
-    states.clear()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        model(IMAGES)
-    assert len(states) == len(expected)
-    assert all(torch.equal(state, other) for state, other in zip(states, expected, strict=True))
+    generate, seen = puppeteer.states, []
+
+    def watched(depths: torch.Tensor, levels: torch.Tensor) -> list[torch.Tensor]:
+        seen.append(generate(depths, levels))
+        return seen[-1]
+
+    monkeypatch.setattr(puppeteer, "states", watched)
+    for enabled in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            model(IMAGES)
+    calls = len(seen) // 2
+    assert calls == (2 if stem == "generated" else 1)
+    for states, others in zip(seen[:calls], seen[calls:], strict=True):
+        assert all(torch.equal(state, other) for state, other in zip(states, others, strict=True))
 
 
 @pytest.mark.parametrize("puppet", ["plain", "residual", "vgg"])

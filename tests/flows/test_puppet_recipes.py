@@ -1,0 +1,46 @@
+"""What the recipes of generated kernels store, and the depths of the images that they play."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from karui.flows.bench.puppet_table import JUDGED, TIMES_FEWER, config_of
+from karui.flows.recipe import find_recipe
+from karui.sw.data.datasets import load
+from karui.sw.models.puppet import PuppetConfig, PuppetLayers, build_puppet, fixed_twin
+from karui.sw.models.puppet_size import StoredSize, stored_size
+
+
+def of(config: PuppetConfig) -> StoredSize:
+    return stored_size(build_puppet(config), config)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "stored_bytes"),
+    [
+        (JUDGED, 18_576, 20_174),
+        ("puppet-fashion-continuous", 9_286, 10_920),
+        ("puppet-fashion-polynomials", 9_274, 10_872),
+    ],
+)
+def test_parameters_are_ten_times_fewer_than_those_of_stored_kernels(
+    name: str, parameters: int, stored_bytes: int
+) -> None:
+    config = config_of(find_recipe(name))
+    size, twin = of(config), of(fixed_twin(config, 5))
+    assert (size.parameters, size.bytes) == (parameters, stored_bytes)
+    assert (twin.parameters, twin.bytes) == (186_314, 187_688)
+    assert twin.parameters >= TIMES_FEWER * size.parameters
+
+
+def test_the_images_that_are_played_are_of_all_depths(shared_data: Path) -> None:
+    recipe = find_recipe(JUDGED)
+    puppet = build_puppet(config_of(recipe)).get_submodule("puppet")
+    assert isinstance(puppet, PuppetLayers)
+    played = load(recipe.training.data.name, shared_data).test_images[: recipe.hardware.images]
+    depths = puppet.layers.depths(puppet.complexity(torch.tensor(played)))
+    assert np.unique(depths).tolist() == [4, 5, 6]
