@@ -203,9 +203,11 @@ def _given_weights(
     if compress is not None and decompose is not None:
         raise ConfigurationError(f"{path.name}: give one of the sections compress and decompose, not both")
     weights = None if decompose is None or decompose.weights is None else path.parent / decompose.weights
-    if weights is None and training.train.epochs == 0:
+    compresses_given = compress is not None and training.train.start is not None
+    if weights is None and not compresses_given and training.train.epochs == 0:
         raise ConfigurationError(
-            f"{path.name} [train]: epochs must be 1 or more, not 0, unless [decompose] names a file of weights"
+            f"{path.name} [train]: epochs must be 1 or more, not 0, unless [decompose] names a file of weights or "
+            f"[compress] has a network to start from"
         )
     if weights is not None and not weights.is_file():
         raise ConfigurationError(f"{path.name} [decompose]: there is no file {weights}")

@@ -36,7 +36,8 @@ from karui.sw.train.loop import AfterStep, EpochRecord, train
 from karui.sw.train.phases import state_path
 from karui.sw.train.recipe import TrainingRecipe
 from karui.sw.train.reconstruction import beside_decoder
-from karui.sw.train.seeding import seeded, threads
+from karui.sw.train.seeding import threads
+from karui.sw.train.start import starting_network
 
 # Called with the phase and each epoch's record.
 OnPhaseEpoch = Callable[[str, EpochRecord], None]
@@ -141,7 +142,7 @@ def dense(run: CompressionRun) -> Stage:
     """Train the full network in floating point, as [train] says."""
     assert isinstance(run.recipe.model, CompressibleConfig)
     config = replace(run.recipe.model, precision=FLOAT)
-    model = seeded(run.recipe.train.seed, lambda: build_model(config))
+    model = starting_network(run.recipe, config)
     _train(run, "dense", model, run.recipe.train, config, None)
     _reestimate(run, model)
     return Stage(phase="dense", model=model, config=config, accuracy=run.accuracy(model))

@@ -116,7 +116,7 @@ class TrainConfig:
     Parameters
     ----------
     epochs
-        Passes over the training images; 0 where [decompose] takes given weights.
+        Passes over the training images; 0 where [decompose] takes given weights, or [compress] those of `start`.
     batch_size
         Images an optimizer step.
     learning_rate, final_learning_rate
@@ -139,6 +139,9 @@ class TrainConfig:
         Teacher; requires the loss ``cross_entropy``. For the binary families and for generated kernels.
     pretrain
         Float phase, for the families with a `precision`.
+    start
+        Recipe whose shipped network the first phase starts from, instead of random weights: a capsnet that is narrower
+        or as wide.
     limited_precision
         Words for the weights between two steps; in floating point unless given.
     reconstruction
@@ -165,6 +168,7 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     distillation: DistillationConfig | None = None
     pretrain: PretrainConfig | None = None
+    start: str | None = None
     limited_precision: LimitedPrecisionConfig | None = None
     reconstruction: ReconstructionConfig | None = None
     regression: RegressionConfig | None = None

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from karui.sw.data.dataset import Dataset
-from karui.sw.models.build import LightConfig, build_model, family_of
+from karui.sw.models.build import LightConfig, family_of
 from karui.sw.models.puppet import PuppetConfig
 from karui.sw.nn.precision import FLOAT
 from karui.sw.train.batch_norm import reestimate_batch_norm
@@ -22,7 +22,7 @@ from karui.sw.train.loop import OnEpoch, train
 from karui.sw.train.loss import Teacher
 from karui.sw.train.recipe import TrainingRecipe
 from karui.sw.train.reconstruction import beside_decoder
-from karui.sw.train.seeding import seeded
+from karui.sw.train.start import starting_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def train_phases(
             pretrain=None,
             regression=None,
         )
-        real = seeded(recipe.train.seed, lambda: build_model(float_config))
+        real = starting_network(recipe, float_config)
         float_trained = beside_decoder(
             real, config.image, config.classes, recipe.train.reconstruction, seed=recipe.train.seed
         )
@@ -110,7 +110,7 @@ def train_phases(
             real = distilled(replace(config, precision=FLOAT), real, images, regression, seed=recipe.train.seed)
             accuracies["distilled"] = held_out_accuracy(real, dataset)
             float_state = real.state_dict()
-    model = seeded(recipe.train.seed, lambda: build_model(config))
+    model = starting_network(recipe, config)
     trained = beside_decoder(model, config.image, config.classes, recipe.train.reconstruction, seed=recipe.train.seed)
     if float_state is not None:
         trained.load_state_dict(float_state)

@@ -23,12 +23,21 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecipe:
-    """A network, its data and its training, under a name."""
+    """A network, its data and its training, under a name.
+
+    Parameters
+    ----------
+    name, data, model, train
+        The file's name without its ending, and its sections.
+    start
+        Checkpoint that ``train.start`` names.
+    """
 
     name: str
     data: DataConfig
     model: ModelConfig
     train: TrainConfig
+    start: Path | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, CapsNetConfig | CapsuleVggConfig):
@@ -36,6 +45,8 @@ class TrainingRecipe:
                 raise ConfigurationError(f'{self.name} [train]: loss = "margin" is for capsules; choose another')
             if self.train.reconstruction is not None:
                 raise ConfigurationError(f"{self.name} [train]: reconstruction is from capsules; remove it")
+        if self.train.start is not None and not isinstance(self.model, CapsNetConfig):
+            raise ConfigurationError(f"{self.name} [train]: start is for the family capsnet; remove it")
         continuous = isinstance(self.model, PuppetConfig) and self.model.is_continuous
         if continuous and self.train.pretrain is None:
             raise ConfigurationError(
@@ -74,11 +85,13 @@ def load_training_recipe(path: Path) -> TrainingRecipe:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path} is not TOML: {error}") from error
     sections = {name: _section(content, name, path) for name in ("data", "model", "train")}
+    train = from_mapping(TrainConfig, sections["train"], f"{path.name} [train]")
     return TrainingRecipe(
         name=path.stem,
         data=from_mapping(DataConfig, sections["data"], f"{path.name} [data]"),
         model=model_config(sections["model"], f"{path.name} [model]"),
-        train=from_mapping(TrainConfig, sections["train"], f"{path.name} [train]"),
+        train=train,
+        start=None if train.start is None else path.parent / f"{train.start}.npz",
     )
 
 
