@@ -106,6 +106,8 @@ def table(subject: Subject, run: BenchmarkRun) -> dict[str, Any]:
         recipe.training.train,
         epochs=subject.retraining_epochs or 1,
         learning_rate=LEARNING_RATE,
+        threads=1,
+        start=None,
         pretrain=None,
         reconstruction=None,
     )

@@ -127,9 +127,16 @@ def xception() -> Graph:
 
 
 CASES = [
-    (inverted_residual, 300), (inverted_residual, 2500), (fire, 2000), (shuffle_unit, 500), (shuffle_unit, 4000),
-    (shuffle_unit_strided, 700), (inception, 1700), (xception, 600), (xception, 5000),
-]  # fmt: skip
+    (inverted_residual, 300),
+    pytest.param(inverted_residual, 2500, marks=pytest.mark.slow),
+    (fire, 2000),
+    (shuffle_unit, 500),
+    pytest.param(shuffle_unit, 4000, marks=pytest.mark.slow),
+    (shuffle_unit_strided, 700),
+    (inception, 1700),
+    (xception, 600),
+    pytest.param(xception, 5000, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize(("block", "interval"), CASES)

@@ -121,10 +121,10 @@ def vectors() -> Graph:
 
 CASES = [
     (residual, 1500),
-    (residual, 9000),
+    pytest.param(residual, 9000, marks=pytest.mark.slow),
     (strided, 3000),
     (shortcut, 300),
-    (inception, 1700),
+    pytest.param(inception, 1700, marks=pytest.mark.slow),
     (inception, 2400),
     (shuffled, 1200),
     (shuffle_unit, 400),
@@ -165,7 +165,14 @@ def test_branches_are_bit_exact_and_as_fast_as_predicted(
 
 
 @pytest.mark.parametrize(
-    ("network", "interval"), [(residual, 1500), (inception, 2400), (shuffle_unit, 400), (tapped, 1000), (vectors, 2)]
+    ("network", "interval"),
+    [
+        pytest.param(residual, 1500, marks=pytest.mark.slow),
+        pytest.param(inception, 2400, marks=pytest.mark.slow),
+        (shuffle_unit, 400),
+        (tapped, 1000),
+        pytest.param(vectors, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_slices_change_neither_results_nor_rate(network: Callable[[], Graph], interval: int, tmp_path: Path) -> None:
     graph = network()
@@ -210,8 +217,9 @@ DEPTHS = [
     (tapped, 1000, {"inner": [50, LEAST_DEPTH], "outer": [98, LEAST_DEPTH]}),
     (vectors, 2, {"sum": [21, LEAST_DEPTH]}),
 ]
+QUICK = (shortcut, tapped)
 WORDS_LESS = [
-    (network, interval, stage, port, depth - 1)
+    pytest.param(network, interval, stage, port, depth - 1, marks=[] if network in QUICK else pytest.mark.slow)
     for network, interval, joins in DEPTHS
     for stage, depths in joins.items()
     for port, depth in enumerate(depths)

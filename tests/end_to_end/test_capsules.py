@@ -84,14 +84,16 @@ def play(
     return accelerator
 
 
-@pytest.mark.parametrize("iterations", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "iterations", [1, pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_iterations(iterations: int, tmp_path: Path) -> None:
     graph = capsule_network(iterations=iterations)
     folding = fold_for_interval(stages(graph), 1500)
     play(graph, folding, tmp_path, BackPressure.NONE, BackPressure.RANDOM)
 
 
-@pytest.mark.parametrize(("lanes", "pe"), [(4, 4), (2, 12), (1, 1)])
+@pytest.mark.parametrize(("lanes", "pe"), [(4, 4), (2, 12), pytest.param(1, 1, marks=pytest.mark.slow)])
 def test_lanes_of_the_routing(lanes: int, pe: int, tmp_path: Path) -> None:
     graph = capsule_network(iterations=3, ends="capsules")
     folds = dict(fold_for_interval(stages(graph), 1500).folds)
@@ -107,7 +109,12 @@ def test_lanes_of_the_routing(lanes: int, pe: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("iterations", "asked", "lanes", "simd", "pe"),
-    [(1, 1500, None, None, None), (3, 2500, None, None, None), (3, 2500, 1, 4, 12), (3, 2500, 4, 1, 2)],
+    [
+        pytest.param(1, 1500, None, None, None, marks=pytest.mark.slow),
+        pytest.param(3, 2500, None, None, None, marks=pytest.mark.slow),
+        (3, 2500, 1, 4, 12),
+        (3, 2500, 4, 1, 2),
+    ],
 )
 def test_predictions_made_anew(
     iterations: int, asked: int, lanes: int | None, simd: int | None, pe: int | None, tmp_path: Path

@@ -139,7 +139,7 @@ def check_depths(
 
 
 @GENERATORS
-@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("residual", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_depths(generator: Generator, residual: bool, tmp_path: Path) -> None:
     graph = network(generator, residual=residual)
     accelerator = check_depths(graph, folded(graph, 6000, simd=2, pe=2), tmp_path)

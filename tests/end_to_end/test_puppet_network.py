@@ -92,8 +92,8 @@ def accelerator_in(folder: Path, graph: Graph) -> Accelerator:
     ("generator", "puppet", "scores"),
     [
         ("euler", "plain", False),
-        ("euler", "residual", True),
-        ("sines", "plain", True),
+        pytest.param("euler", "residual", True, marks=pytest.mark.slow),
+        pytest.param("sines", "plain", True, marks=pytest.mark.slow),
         ("polynomials", "residual", False),
     ],
 )
@@ -115,7 +115,10 @@ def test_image_to_class(generator: str, puppet: str, scores: bool, tmp_path: Pat
     assert result.passed, result.failure()
 
 
-@pytest.mark.parametrize(("generator", "constant"), [("euler", "step"), ("sines", "phi"), ("sines", "growth")])
+@pytest.mark.parametrize(
+    ("generator", "constant"),
+    [("euler", "step"), pytest.param("sines", "phi", marks=pytest.mark.slow), ("sines", "growth")],
+)
 def test_wrong_constants_are_found(generator: str, constant: str, tmp_path: Path) -> None:
     graph = graph_of(replace(SMALL, generator=generator), scores=True)
     frames = np.concatenate(list(frames_of_each_depth(graph, 3).values()))

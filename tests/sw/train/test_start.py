@@ -88,8 +88,16 @@ def test_a_training_starts_from_the_network_beside_its_recipe(tmp_path: Path) ->
     save_narrow(tmp_path / "narrow.npz")
     text = """
         data = { name = "digits" }
-        model = { family = "capsnet", image = [1, 8, 8], channels = 10, types = 5, capsule = 4, vector = 5, kernel = 3, primary_limit = 8.0 }
         train = { start = "narrow", epochs = 1, batch_size = 50, learning_rate = 2e-5, loss = "margin" }
+        [model]
+        family = "capsnet"
+        image = [1, 8, 8]
+        channels = 10
+        types = 5
+        capsule = 4
+        vector = 5
+        kernel = 3
+        primary_limit = 8.0
     """
     (tmp_path / "wide.toml").write_text(text)
     recipe = load_training_recipe(tmp_path / "wide.toml")
