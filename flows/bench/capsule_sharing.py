@@ -84,7 +84,7 @@ CIFAR10 = {
 }
 COMPACT = Subject(recipe="capsnet-compact", reference=MNIST, retraining_epochs=4)
 FURTHER = (
-    # An epoch takes ten minutes of a core.
+    # An epoch takes a quarter of an hour of a core.
     Subject(recipe="capsnet", reference=MNIST, retraining_epochs=0),
     Subject(recipe="capsnet-cifar10", reference=CIFAR10, retraining_epochs=2),
 )
