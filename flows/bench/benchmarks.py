@@ -7,7 +7,7 @@ from karui.flows.bench.bit_plane_cost import BIT_PLANE_COST
 from karui.flows.bench.capsule_arithmetic import CAPSULE_ARITHMETIC
 from karui.flows.bench.capsule_compression import CAPSULE_COMPRESSION
 from karui.flows.bench.capsule_routing import CAPSULE_ROUTING
-from karui.flows.bench.capsule_sharing import CAPSULE_SHARING
+from karui.flows.bench.capsule_sharing import CAPSULE_SHARING, CAPSULE_SHARING_CIFAR10
 from karui.flows.bench.cnv import CNV
 from karui.flows.bench.coding_speed import CODING_SPEED
 from karui.flows.bench.complexity import COMPLEXITY
@@ -89,6 +89,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     FASTFOOD_COST,
     BIT_PLANE_COST,
     CAPSULE_SHARING,
+    CAPSULE_SHARING_CIFAR10,
     CAPSULE_ARITHMETIC,
     CAPSULE_ROUTING,
     CAPSULE_COMPRESSION,
