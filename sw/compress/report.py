@@ -36,8 +36,8 @@ class LayerReport:
     longest
         Longest code word of the two codes.
     float_bits, pruned_bits, shared_bits, file_bits
-        Size with its bias as floats; with the kept weights as floats and relative indices; with codes of one width and
-        a code book instead of floats; in the file, tables included.
+        Size with its bias, if the file has one, as floats; with the kept weights as floats and relative indices; with
+        codes of one width and a code book instead of floats; in the file, tables included.
     """
 
     name: str
@@ -127,7 +127,8 @@ def report_file(path: Path) -> FileReport:
     biases = {tensor.name: tensor for tensor in container.tensors if isinstance(tensor, RawTensor)}
     bits = account.by_tensor
     layers = [
-        _layer(tensor, biases.get(f"{tensor.name}.bias"), bits)
+        # Slices of columns have their layer's bias beside the first.
+        _layer(tensor, biases.get(f"{tensor.name.removesuffix('.0')}.bias"), bits)
         for tensor in container.tensors
         if isinstance(tensor, SharedTensor)
     ]
@@ -135,7 +136,7 @@ def report_file(path: Path) -> FileReport:
 
 
 def _layer(tensor: SharedTensor, bias: RawTensor | None, bits: Mapping[str, int]) -> LayerReport:
-    outputs, weights = tensor.shape[0], int(np.prod(tensor.shape))
+    weights = int(np.prod(tensor.shape))
     gap_bits = best_gap_bits(tensor.codes)
     entries = to_entries(tensor.codes, gap_bits)
     codes = [CanonicalCode.from_symbols(symbols) for symbols in (entries.gaps, entries.codes)]
@@ -143,7 +144,7 @@ def _layer(tensor: SharedTensor, bias: RawTensor | None, bits: Mapping[str, int]
         code.coded_bits(np.bincount(symbols)) / len(symbols)
         for code, symbols in zip(codes, (entries.gaps, entries.codes), strict=True)
     )
-    count, float_bias = len(entries.gaps), FLOAT_BITS * outputs
+    count, float_bias = len(entries.gaps), 0 if bias is None else FLOAT_BITS * bias.values.size
     # Width of a code that tells the values and the filler apart.
     width = len(tensor.code_book).bit_length()
     book_bits = tensor.code_book.size * tensor.number_format.bits

@@ -42,3 +42,31 @@ def test_every_bit_of_the_file_is_in_the_report(tmp_path: Path) -> None:
     assert layer.shared_bits == entries * (layer.gap_bits + 2) + 3 * 4 + 20 * 32
     sizes = list(report.stage_bytes.values())
     assert sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_biases_count_where_there_are_some(slices: int, tmp_path: Path) -> None:
+    names = ["ip1"] if slices == 1 else ["ip1.0", "ip1.1"]
+    parts = [
+        SharedTensor(
+            name=name,
+            shape=(4, 6),
+            vector=1,
+            code_book=np.array([[3]]),
+            number_format=signed(3),
+            fraction=2,
+            codes=np.ones(24, dtype=np.int64),
+        )
+        for name in names
+    ]
+    bias = RawTensor(name="ip1.bias", values=np.array([1, -2, 3, 0]), number_format=signed(3), fraction=2)
+    path = tmp_path / "network.karui"
+    write_container(path, {"family": "lenet-300-100"}, parts)
+    without = report_file(path)
+    assert without.float_bytes == 4 * slices * 24
+    write_container(path, {"family": "lenet-300-100"}, [*parts, bias])
+    with_bias = report_file(path)
+    assert with_bias.float_bytes == 4 * (slices * 24 + 4)
+    account = with_bias.account.by_tensor
+    assert with_bias.layers[0].file_bits == account[names[0]] + account["ip1.bias"]
+    assert sum(layer.file_bits for layer in with_bias.layers) + account[""] == 8 * with_bias.bytes
