@@ -94,7 +94,7 @@ def accelerator_in(folder: Path, graph: Graph) -> Accelerator:
         ("euler", "plain", False),
         pytest.param("euler", "residual", True, marks=pytest.mark.slow),
         pytest.param("sines", "plain", True, marks=pytest.mark.slow),
-        ("polynomials", "residual", False),
+        pytest.param("polynomials", "residual", False, marks=pytest.mark.slow),
     ],
 )
 def test_image_to_class(generator: str, puppet: str, scores: bool, tmp_path: Path) -> None:
@@ -117,7 +117,11 @@ def test_image_to_class(generator: str, puppet: str, scores: bool, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("generator", "constant"),
-    [("euler", "step"), pytest.param("sines", "phi", marks=pytest.mark.slow), ("sines", "growth")],
+    [
+        pytest.param("euler", "step", marks=pytest.mark.slow),
+        pytest.param("sines", "phi", marks=pytest.mark.slow),
+        ("sines", "growth"),
+    ],
 )
 def test_wrong_constants_are_found(generator: str, constant: str, tmp_path: Path) -> None:
     graph = graph_of(replace(SMALL, generator=generator), scores=True)
