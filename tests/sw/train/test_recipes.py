@@ -40,8 +40,18 @@ LEAST_ACCURACY = {
     "capsnet-compact": 0.995,
     "capsnet": 0.995,
 }
-# Two minutes of a processor for the test images.
-LARGE = ("capsnet",)
+# Ten seconds to two minutes of a processor for the test images.
+LARGE = (
+    "capsnet",
+    "capsnet-compact",
+    "inception-fashion",
+    "inception-fashion-4bit",
+    "mobilenet-fashion-4bit",
+    "shufflenet-fashion-4bit",
+    "squeezenet-fashion-4bit",
+    "xception-fashion",
+    "xception-fashion-4bit",
+)
 LARGEST_FILE = {"capsnet": 7_000_000}
 
 
