@@ -6,6 +6,7 @@ Shimada's tables are of CapsNet on MNIST and of a VGG-16 with capsule layers on 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def measure_cifar10(run: BenchmarkRun) -> BenchmarkResult:
     found = table(VGG, run)
     rows = found["rows"]
     checks = (
-        equal("variants measured", len(rows), len(VECTORS) * len(SIZES)),
+        _all_measured(rows),
         at_least("accuracy before, %", found["before, %"], CIFAR10[0, 0]),
         *(
             at_least(f"d = {row['d']}, k = {row['k']}, retrained, %", row["retrained, %"], CIFAR10[row["d"], row["k"]])
@@ -207,10 +208,14 @@ def _shared(network: nn.Module, config: ModelConfig, book: ShareConfig) -> nn.Se
     return model
 
 
+def _all_measured(rows: Collection[Any]) -> Check:
+    return equal("variants measured", len(rows), len(VECTORS) * len(SIZES))
+
+
 def _checks(compact: dict[str, Any]) -> tuple[Check, ...]:
     rows = {(row["d"], row["k"]): row for row in compact["rows"]}
     return (
-        equal("variants measured", len(rows), len(VECTORS) * len(SIZES)),
+        _all_measured(rows),
         at_least("capsnet-compact: accuracy before, %", compact["before, %"], 99.5),
         at_least("d = 8, k = 64, retrained, %", rows[8, 64]["retrained, %"], 99.4),
         at_least("d = 16, k = 128, retrained, %", rows[16, 128]["retrained, %"], 99.3),
@@ -229,7 +234,7 @@ CAPSULE_SHARING_CIFAR10 = Benchmark(
     name="capsule-sharing-cifar10",
     description="capsule network of CIFAR-10 (JPEG copies) with shared weights, nothing pruned: d = 1, 8, 16 by "
     "k = 32, 64, 128, clustered alone and trained on, beside the seed's table",
-    target="retrained, above the seed's accuracy in every row",
+    target="retrained, at least the seed's accuracy in every row",
     minutes=60,
     measure=measure_cifar10,
 )

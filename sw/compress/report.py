@@ -127,8 +127,8 @@ def report_file(path: Path) -> FileReport:
     biases = {tensor.name: tensor for tensor in container.tensors if isinstance(tensor, RawTensor)}
     bits = account.by_tensor
     layers = [
-        # Slices of columns have their layer's bias beside the first.
-        _layer(tensor, biases.get(f"{tensor.name.removesuffix('.0')}.bias"), bits)
+        # Slices of columns, layer.0 and on, have their layer's bias beside the first.
+        _layer(tensor, biases.get(f"{tensor.name}.bias") or biases.get(f"{tensor.name.removesuffix('.0')}.bias"), bits)
         for tensor in container.tensors
         if isinstance(tensor, SharedTensor)
     ]

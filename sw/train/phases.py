@@ -110,7 +110,8 @@ def train_phases(
             real = distilled(replace(config, precision=FLOAT), real, images, regression, seed=recipe.train.seed)
             accuracies["distilled"] = held_out_accuracy(real, dataset)
             float_state = real.state_dict()
-    model = starting_network(recipe, config)
+    # Behind a float phase the weights are that phase's.
+    model = starting_network(recipe if float_state is None else replace(recipe, start=None), config)
     trained = beside_decoder(model, config.image, config.classes, recipe.train.reconstruction, seed=recipe.train.seed)
     if float_state is not None:
         trained.load_state_dict(float_state)

@@ -81,6 +81,24 @@ def test_train_packs_a_network_that_lowers_to_compressed_storage(tmp_path: Path)
     assert np.array_equal(outputs, expected)
 
 
+def test_no_epochs_before_compression_need_a_network_to_start_from(tmp_path: Path) -> None:
+    model = """family = "capsnet"
+image = [1, 8, 8]
+kernel = 3
+"""
+    lenet = RECIPE[RECIPE.index('family = "lenet') : RECIPE.index("precision")]
+    path = tmp_path / "digits.toml"
+    text = RECIPE.replace(lenet, model).replace("epochs = 6\n", 'epochs = 0\nstart = "digits-whole"\n')
+    path.write_text(text)
+    assert load_recipe(path).training.start == tmp_path / "digits-whole.npz"
+    path.write_text(text.replace('start = "digits-whole"\n', ""))
+    with pytest.raises(ConfigurationError, match=r"epochs must be 1 or more, not 0, .* \[compress\] has a network to"):
+        load_recipe(path)
+    path.write_text(text[: text.index("[compress]")])
+    with pytest.raises(ConfigurationError, match="epochs must be 1 or more, not 0"):
+        load_recipe(path)
+
+
 def test_a_recipe_may_choose_the_widths_of_indices_and_code_words() -> None:
     random = np.random.default_rng(5)
     weights = random.choice([-3, 1, 2], (20, 64)) * (random.random((20, 64)) < 0.1)

@@ -40,7 +40,7 @@ LEAST_ACCURACY = {
     "capsnet-compact": 0.995,
     "capsnet": 0.995,
 }
-# Ten seconds to two minutes of a processor for the test images.
+# Slow to evaluate on all test images.
 LARGE = (
     "capsnet",
     "capsnet-compact",

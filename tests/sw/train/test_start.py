@@ -7,7 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from karui.sw.compress.config import CompressConfig, PruneConfig, ShareConfig
+from karui.sw.compress.pipeline import CompressionRun, dense
 from karui.sw.configuration import ConfigurationError
+from karui.sw.data.datasets import load
 from karui.sw.models.build import build_model
 from karui.sw.models.capsnet import CapsNetConfig
 from karui.sw.models.lenet import LeNet300Config
@@ -34,13 +37,12 @@ def widened(config: CapsNetConfig = WIDE) -> tuple[nn.Sequential, nn.Sequential]
     return narrow, wide
 
 
-def save_narrow(path: Path) -> TrainingRecipe:
+def save_narrow(path: Path) -> None:
     """Train a narrow network of integers, and save it as a recipe's checkpoint."""
     model = replace(NARROW, precision=Precision(weight_bits=8, activation_bits=8, per_channel=False))
     train = replace(TRAIN, pretrain=PretrainConfig(epochs=16, learning_rate=0.02))
     recipe = TrainingRecipe(name="narrow", data=DIGITS, model=model, train=train)
     save_trained(path, train_recipe(recipe))
-    return recipe
 
 
 def test_a_widened_network_is_the_same_function() -> None:
@@ -125,3 +127,18 @@ def test_wrong_starts(tmp_path: Path) -> None:
     save_narrow(tmp_path / "narrow.npz")
     with pytest.raises(ConfigurationError, match=r"net \[model\]: channels must be at least 6 .*, not 4"):
         train_recipe(replace(recipe, model=replace(WIDE, channels=4)))
+
+
+def test_a_given_network_is_compressed_without_training_it_first(tmp_path: Path) -> None:
+    save_narrow(tmp_path / "narrow.npz")
+    narrow = load_checkpoint(tmp_path / "narrow.npz")
+    model = replace(NARROW, precision=Precision(weight_bits=8, activation_bits=8, per_channel=False))
+    train = replace(TRAIN, epochs=0, start="narrow")
+    recipe = TrainingRecipe(name="small", data=DIGITS, model=model, train=train, start=tmp_path / "narrow.npz")
+    config = CompressConfig(
+        prune=PruneConfig(epochs=1, learning_rate=0.001, keep=(0.5,)),
+        share=ShareConfig(epochs=1, learning_rate=0.001, codes=(32,)),
+    )
+    stage = dense(CompressionRun(recipe=recipe, compress=config, dataset=load("digits")))
+    weights = stage.model.state_dict()
+    assert all(torch.equal(weights[name], values) for name, values in narrow.model.state_dict().items())
