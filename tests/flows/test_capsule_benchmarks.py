@@ -57,7 +57,7 @@ def test_integers_cost_little(trained: tuple[Checkpoint, Dataset]) -> None:
 
 def test_retraining_makes_up_for_vectors(trained: tuple[Checkpoint, Dataset]) -> None:
     checkpoint, dataset = trained
-    subject: Subject = replace(COMPACT, retraining_epochs=6)
+    subject: Subject = replace(COMPACT, retraining_epochs={16: 6})
     training = replace(TRAIN, epochs=6, learning_rate=0.002, pretrain=None)
     row = network_row(subject, checkpoint.model, checkpoint.config, dataset, training, 16, 32)
     assert (row["d"], row["k"], row["seed, %"]) == (16, 32, 78.81)
