@@ -141,14 +141,14 @@ class TrainConfig:
         Float phase, for the families with a `precision`.
     start
         Recipe whose shipped network the first phase starts from, instead of random weights: a capsnet that is narrower
-        or as wide.
+        or as wide; for a continuous generator the network of Euler steps that it is fitted to.
     limited_precision
         Words for the weights between two steps; in floating point unless given.
     reconstruction
         Decoder beside a capsule network; none unless given.
     regression
-        Fit of a continuous generator's kernels to those of the Euler generator, between its float phase and the
-        quantized one; of its own defaults unless given.
+        Fit of a continuous generator's kernels to those of the Euler generator, before the quantized phase; of its own
+        defaults unless given.
     arithmetic
         Number format of the products in convolutions and dense layers, forward and backward; sums and everything
         else stay in ``float32``. ``bfloat16`` holds bipolar weights and activations exactly and takes two thirds of

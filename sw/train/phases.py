@@ -29,7 +29,8 @@ from karui.sw.train.start import starting_network
 class PhasedTraining:
     """A model in evaluation mode, and the accuracies of its phases: ``float`` where there was one, and ``model``.
 
-    A puppet with a continuous generator has the Euler generator in its float phase, and is ``distilled`` from that.
+    A puppet with a continuous generator has the Euler generator in its float phase, or that of the network it starts
+    from, and is ``distilled`` from that.
 
     The configuration is that of the model: what the float phase has left to be found is in it.
     """
@@ -75,37 +76,12 @@ def train_phases(
     """
     accuracies = {}
     float_state = None
-    pretrain = recipe.train.pretrain
-    if pretrain is not None:
-        float_config = replace(config, precision=FLOAT)
-        if isinstance(float_config, PuppetConfig):
-            float_config = float_config.teaching
-        float_train = replace(
-            recipe.train,
-            epochs=pretrain.epochs,
-            learning_rate=pretrain.learning_rate,
-            pretrain=None,
-            regression=None,
-        )
-        real = starting_network(recipe, float_config)
-        float_trained = beside_decoder(
-            real, config.image, config.classes, recipe.train.reconstruction, seed=recipe.train.seed
-        )
-        path = state_path(state_dir, "float", recipe.data.name, family_of(float_config), float_config, float_train)
-        train(
-            float_trained,
-            images,
-            labels,
-            float_train,
-            teacher=teacher,
-            state_path=path,
-            on_epoch=on_pretrain_epoch,
-        )
-        float_state = {name: values.clone() for name, values in float_trained.state_dict().items()}
-        reestimate_batch_norm(real, images)
+    continuous = isinstance(config, PuppetConfig) and config.is_continuous
+    if recipe.train.pretrain is not None or continuous:
+        real, float_state = _in_floating_point(recipe, config, images, labels, teacher, state_dir, on_pretrain_epoch)
         accuracies["float"] = held_out_accuracy(real, dataset)
         config = with_calibrated_ranges(config, real, images)
-        if isinstance(config, PuppetConfig) and config.is_continuous:
+        if isinstance(config, PuppetConfig) and continuous:
             regression = recipe.train.regression or RegressionConfig()
             real = distilled(replace(config, precision=FLOAT), real, images, regression, seed=recipe.train.seed)
             accuracies["distilled"] = held_out_accuracy(real, dataset)
@@ -120,6 +96,37 @@ def train_phases(
     reestimate_batch_norm(model, images)
     accuracies["model"] = held_out_accuracy(model, dataset)
     return PhasedTraining(model=model, config=config, accuracies=accuracies)
+
+
+def _in_floating_point(
+    recipe: TrainingRecipe,
+    config: LightConfig,
+    images: Tensor,
+    labels: Tensor,
+    teacher: Teacher | None,
+    state_dir: Path | None,
+    on_epoch: OnEpoch | None,
+) -> tuple[nn.Sequential, dict[str, Tensor]]:
+    """Return the network of the float phase, or that of the recipe's start as it is, and the weights to go on from."""
+    config = replace(config, precision=FLOAT)
+    if isinstance(config, PuppetConfig):
+        config = config.teaching
+    real = starting_network(recipe, config)
+    trained = beside_decoder(real, config.image, config.classes, recipe.train.reconstruction, seed=recipe.train.seed)
+    pretrain = recipe.train.pretrain
+    if pretrain is not None:
+        phase = replace(
+            recipe.train,
+            epochs=pretrain.epochs,
+            learning_rate=pretrain.learning_rate,
+            pretrain=None,
+            regression=None,
+        )
+        path = state_path(state_dir, "float", recipe.data.name, family_of(config), config, phase)
+        train(trained, images, labels, phase, teacher=teacher, state_path=path, on_epoch=on_epoch)
+    state = {name: values.clone() for name, values in trained.state_dict().items()}
+    reestimate_batch_norm(real, images)
+    return real, state
 
 
 def state_path(state_dir: Path | None, phase: str, *determined_by: Any) -> Path | None:

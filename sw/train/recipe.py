@@ -45,13 +45,15 @@ class TrainingRecipe:
                 raise ConfigurationError(f'{self.name} [train]: loss = "margin" is for capsules; choose another')
             if self.train.reconstruction is not None:
                 raise ConfigurationError(f"{self.name} [train]: reconstruction is from capsules; remove it")
-        if self.train.start is not None and not isinstance(self.model, CapsNetConfig):
-            raise ConfigurationError(f"{self.name} [train]: start is for the family capsnet; remove it")
         continuous = isinstance(self.model, PuppetConfig) and self.model.is_continuous
-        if continuous and self.train.pretrain is None:
+        if self.train.start is not None and not (continuous or isinstance(self.model, CapsNetConfig)):
             raise ConfigurationError(
-                f"{self.name} [train]: continuous generators are fitted to the Euler generator of a "
-                f"float phase; add pretrain"
+                f"{self.name} [train]: start is for the family capsnet and for continuous generators; remove it"
+            )
+        if continuous and self.train.pretrain is None and self.train.start is None:
+            raise ConfigurationError(
+                f"{self.name} [train]: continuous generators are fitted to an Euler generator: that of a shipped "
+                f"network or of a float phase; add start or pretrain"
             )
         if self.train.regression is not None and not continuous:
             raise ConfigurationError(f"{self.name} [train]: regression is for continuous generators; remove it")

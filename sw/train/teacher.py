@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from karui.sw.data.dataset import Dataset
-from karui.sw.models.build import build_model
+from karui.sw.models.build import build_model, family_of
 from karui.sw.models.puppet import PuppetConfig, fixed_twin
 from karui.sw.models.teacher import build_teacher
 from karui.sw.nn.precision import FLOAT
@@ -66,7 +66,8 @@ def trained_teacher(
             arithmetic=learner.arithmetic,
         )
         teacher = seeded(config.seed, lambda: build_model(twin))
-        path = state_path(state_dir, "teacher", recipe.data.name, twin, config)
+        # The name of any float phase: the twin may be trained for itself beside.
+        path = state_path(state_dir, "float", recipe.data.name, family_of(twin), twin, config)
     else:
         config = TrainConfig(
             epochs=epochs,

@@ -59,6 +59,26 @@ def test_a_continuous_generator_shares_the_float_phase_and_learns(tmp_path: Path
     assert trained.accuracies["model"] > 0.4
 
 
+def test_a_continuous_generator_starts_from_a_trained_network(tmp_path: Path) -> None:
+    save_trained(tmp_path / "euler.npz", train_recipe(RECIPE))
+    train = replace(CONTINUOUS.train, pretrain=None, start="euler", epochs=3)
+    recipe = replace(CONTINUOUS, train=train, start=tmp_path / "euler.npz")
+    trained = train_recipe(recipe)
+    assert list(trained.accuracies) == ["float", "distilled", "model"]
+    # In real numbers what was trained in words does much the same.
+    euler = load_checkpoint(tmp_path / "euler.npz").metadata["accuracies"]["model"]
+    assert abs(trained.accuracies["float"] - euler) < 0.1
+    assert trained.accuracies["model"] > 0.4
+    for model, message in [
+        (replace(MODEL, generator="sines", channels=16), "start = 'euler' must have channels = 16, not 8"),
+        (replace(MODEL, generator="sines", pattern_rank=4), "start = 'euler' must have pattern_rank = 4, not 8"),
+    ]:
+        with pytest.raises(ConfigurationError, match=message):
+            train_recipe(replace(recipe, model=model))
+    with pytest.raises(ConfigurationError, match="start is for the family capsnet and for continuous generators"):
+        replace(recipe, model=MODEL, train=replace(TRAIN, start="euler"))
+
+
 def test_a_puppet_is_distilled_from_its_twin_of_stored_kernels(tmp_path: Path) -> None:
     soft = DistillationConfig(epochs=2, weight=1.0)
     recipe = replace(RECIPE, train=replace(TRAIN, pretrain=PretrainConfig(epochs=1, learning_rate=0.03)))
@@ -102,7 +122,7 @@ def test_kernels_are_fitted_and_the_rest_is_copied(generator: str) -> None:
 
 
 def test_recipes_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="fitted to the Euler generator of a float phase; add pretrain"):
+    with pytest.raises(ConfigurationError, match=r"fitted to an Euler generator: .*; add start or pretrain"):
         replace(CONTINUOUS, train=replace(TRAIN, pretrain=None))
     with pytest.raises(ConfigurationError, match="regression is for continuous generators"):
         replace(RECIPE, train=CONTINUOUS.train)

@@ -119,7 +119,7 @@ def test_a_training_starts_from_the_network_beside_its_recipe(tmp_path: Path) ->
 def test_wrong_starts(tmp_path: Path) -> None:
     start = replace(TRAIN, start="narrow")
     lenet, train = LeNet300Config(image=(1, 8, 8)), replace(start, loss="cross_entropy")
-    with pytest.raises(ConfigurationError, match=r"net \[train\]: start is for the family capsnet; remove it"):
+    with pytest.raises(ConfigurationError, match=r"net \[train\]: start is for the family capsnet and"):
         TrainingRecipe(name="net", data=DIGITS, model=lenet, train=train)
     recipe = TrainingRecipe(name="net", data=DIGITS, model=WIDE, train=start, start=tmp_path / "narrow.npz")
     with pytest.raises(CheckpointError, match=r"there is no checkpoint .*narrow\.npz; train the recipe first"):
