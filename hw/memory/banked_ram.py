@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from amaranth.hdl import Array, Module, Shape, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Shape, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -35,7 +36,7 @@ class BankedRamConfig:
     storage: Storage = "auto"
 
     @property
-    def resolved(self) -> Storage:
+    def resolved(self) -> Literal["block", "distributed"]:
         """Where the words lie."""
         return resolve(self.storage, depth=self.words, limit=DISTRIBUTED_RAM_WORDS)
 
@@ -46,8 +47,24 @@ class BankedRamConfig:
 
     @property
     def banks(self) -> int:
-        """Memories side by side."""
+        """Memories one behind the other."""
         return -(-self.words // self.bank_words)
+
+    @property
+    def slices(self) -> tuple[int, ...]:
+        """Bits of a bank's memories side by side.
+
+        Each is one block RAM: a deeper memory of whole words would become several, as many bits wide as they can be,
+        and logic that chooses among them.
+        """
+        if self.bank_words <= _SHAPES[0][0]:
+            return (self.width,)
+        _, bits = bank_shape(self.words, self.width)
+        return tuple(min(bits, self.width - low) for low in range(0, self.width, bits))
+
+    def bank_of(self, address: Value) -> Value:
+        """The bank of a word."""
+        return address[(self.bank_words - 1).bit_length() :]
 
     @property
     def latency(self) -> int:
@@ -59,8 +76,12 @@ class BankedRamConfig:
         """Cells, estimated."""
         cells = memory_cost(self.bank_words, self.width, distributed=DISTRIBUTED_RAM_WORDS)
         # Distributed RAM is half as dear again as a ROM.
-        choice = self.width * -(-(self.banks - 1) // 2)
-        return Resources(luts=cells.luts * 3 // 2 + choice, block_rams=self.banks * cells.block_rams)
+        return Resources(luts=cells.luts * 3 // 2 + self.choice, block_rams=self.banks * cells.block_rams)
+
+    @property
+    def choice(self) -> int:
+        """Look-up tables that choose between banks, estimated."""
+        return self.width * -(-(self.banks - 1) // 2)
 
 
 def bank_shape(words: int, width: int) -> tuple[int, int]:
@@ -122,27 +143,56 @@ class BankedRam(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        bits = (config.bank_words - 1).bit_length()
-        words = []
-        for bank in range(config.banks):
-            m.submodules[f"bank_{bank}"] = held = memory.Memory(
-                shape=Shape(config.width),
-                depth=config.bank_words,
-                init=[],
-                attrs=ram_attributes(resolve(config.storage, depth=config.words, limit=DISTRIBUTED_RAM_WORDS)),
-            )
-            write, read = held.write_port(), held.read_port()
-            m.d.comb += [
-                write.en.eq(self.write_enable & (self.write_address[bits:] == bank)),
-                write.addr.eq(self.write_address),
-                write.data.eq(self.write_data),
-                read.addr.eq(self.read_address),
-            ]
-            words.append(delayed(m, read.data, 1, name=f"word_{bank}"))
+        read = add_banks(m, config, self.write_enable, self.write_address, self.write_data, Const(1), self.read_address)
+        words = [delayed(m, word, 1, name=f"word_{bank}") for bank, word in enumerate(read)]
         if config.banks == 1:
             m.d.comb += self.read_data.eq(words[0])
             return m
         chosen = Signal(config.width, reset_less=True)
-        m.d.sync += chosen.eq(Array(words)[delayed(m, self.read_address[bits:], 2, name="bank_of_word")])
+        m.d.sync += chosen.eq(Array(words)[delayed(m, config.bank_of(self.read_address), 2, name="bank_of_word")])
         m.d.comb += self.read_data.eq(chosen)
         return m
+
+
+def add_banks(
+    m: Module,
+    config: BankedRamConfig,
+    write_enable: Value,
+    write_address: Value,
+    write_data: Value,
+    read_enable: Value,
+    read_address: Value,
+) -> list[Value]:
+    """Add the memories of all banks; return each bank's word, a cycle behind its address where a read is enabled.
+
+    Parameters
+    ----------
+    m : Module
+        Where they go.
+    config : BankedRamConfig
+        Words, width, storage.
+    write_enable, write_address, write_data : Value
+        What is written in this cycle.
+    read_enable, read_address : Value
+        What is read.
+    """
+    words: list[Value] = []
+    for bank in range(config.banks):
+        parts: list[Value] = []
+        for number, width in enumerate(config.slices):
+            name = f"bank_{bank}" if len(config.slices) == 1 else f"bank_{bank}_{number}"
+            m.submodules[name] = held = memory.Memory(
+                shape=Shape(width), depth=config.bank_words, init=[], attrs=ram_attributes(config.resolved)
+            )
+            write, read = held.write_port(), held.read_port()
+            low = sum(config.slices[:number])
+            m.d.comb += [
+                write.en.eq(write_enable & ((config.bank_of(write_address) == bank) if config.banks > 1 else 1)),
+                write.addr.eq(write_address),
+                write.data.eq(write_data[low : low + width]),
+                read.en.eq(read_enable),
+                read.addr.eq(read_address),
+            ]
+            parts.append(read.data)
+        words.append(Cat(*parts))
+    return words

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from amaranth.hdl import Module, Shape, Signal
-from amaranth.lib import memory, stream, wiring
+from amaranth.hdl import Array, Module, Signal
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.memory.memory_style import DISTRIBUTED_RAM_WORDS, Storage, ram_attributes, resolve
+from karui.hw.memory.banked_ram import BankedRamConfig, add_banks
+from karui.hw.memory.memory_style import DISTRIBUTED_RAM_WORDS, Storage
+from karui.hw.memory.resources import Resources, memory_cost
 from karui.hw.streams.counters import cycle, level
 from karui.hw.streams.stream import lanes_of
 from karui.hw.streams.timing import Cycles
@@ -55,6 +57,19 @@ class DeepFifoConfig:
     def stored_words(self) -> int:
         """Words of the memory; one more is at the output."""
         return self.depth - 1
+
+    @property
+    def memory(self) -> BankedRamConfig:
+        """The memory, in the banks of a deep one: their choice is behind them in the same cycle."""
+        return BankedRamConfig(words=self.stored_words, width=self.lanes * self.element.bits, storage=self.storage)
+
+    @property
+    def cost(self) -> Resources:
+        """Cells, estimated."""
+        memory = self.memory
+        bank = memory_cost(memory.bank_words, memory.width, distributed=DISTRIBUTED_RAM_WORDS)
+        control = 10 + 8 * self.stored_words.bit_length()
+        return Resources(luts=bank.luts + memory.choice + control, block_rams=memory.banks * bank.block_rams)
 
 
 def leaves_memory(writes: Cycles, reads: Cycles) -> Cycles:
@@ -103,27 +118,21 @@ class DeepFifo(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        words = self.config.stored_words
-        storage = resolve(self.config.storage, depth=words, limit=DISTRIBUTED_RAM_WORDS)
+        words, memory = self.config.stored_words, self.config.memory
+        enters, moves = Signal(), Signal()
+        stored = level(m, "stored", words, up=enters, down=moves)
+        produce, consume = cycle(m, "produce", words, step=enters), cycle(m, "consume", words, step=moves)
         # A word is read in the cycle after it was written at the earliest: the ports never meet at an address.
-        m.submodules.words = held = memory.Memory(
-            shape=Shape(len(self.i.payload.as_value())), depth=words, init=[], attrs=ram_attributes(storage)
-        )
-        write, read = held.write_port(), held.read_port()
-        moves = Signal()
-        stored = level(m, "stored", words, up=write.en, down=moves)
+        banks = add_banks(m, memory, enters, produce.number, self.i.payload.as_value(), moves, consume.number)
+        bank = Signal(range(memory.banks))
         m.d.comb += [
             self.i.ready.eq(~stored.full),
-            write.en.eq(self.i.valid & self.i.ready),
-            write.addr.eq(cycle(m, "produce", words, step=write.en).number),
-            write.data.eq(self.i.payload),
+            enters.eq(self.i.valid & self.i.ready),
             moves.eq(~stored.empty & (~self.o.valid | self.o.ready)),
-            read.en.eq(moves),
-            read.addr.eq(cycle(m, "consume", words, step=moves).number),
-            self.o.payload.as_value().eq(read.data),
+            self.o.payload.as_value().eq(Array(banks)[bank] if len(banks) > 1 else banks[0]),
         ]
         with m.If(moves):
-            m.d.sync += self.o.valid.eq(1)
+            m.d.sync += [self.o.valid.eq(1), bank.eq(memory.bank_of(consume.number))]
         with m.Elif(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         return m

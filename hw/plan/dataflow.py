@@ -9,8 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from karui.hw.memory.deep_fifo import DeepFifoConfig
-from karui.hw.memory.memory_style import DISTRIBUTED_RAM_WORDS
-from karui.hw.memory.resources import Resources, memory_cost
+from karui.hw.memory.resources import Resources
 from karui.hw.plan.components import Engine, StreamConfig
 from karui.hw.plan.event_graph import EventGraph
 from karui.hw.plan.fifo_depths import FifoDepths, Queue, rooms
@@ -302,10 +301,4 @@ class Dataflow:
         forks = (Resources(luts=9 + fork.lanes * fork.element.bits) for fork in self.forks.values())
         # Depths that are enough are found in a tenth of the time that the least ones take.
         fifos = self._fifos(self._fifo_depths.enough()) if self.joins else {}
-        return sum((*forks, *map(fifo_cost, fifos.values())), start=Resources())
-
-
-def fifo_cost(fifo: DeepFifoConfig) -> Resources:
-    """Estimated cells of a FIFO: its memory and its counters."""
-    words = memory_cost(fifo.stored_words, fifo.lanes * fifo.element.bits, distributed=DISTRIBUTED_RAM_WORDS)
-    return words + Resources(luts=10 + 8 * fifo.stored_words.bit_length())
+        return sum((*forks, *(fifo.cost for fifo in fifos.values())), start=Resources())

@@ -16,7 +16,6 @@ from karui.hw.generated.euler_generator import EulerGeneratorConfig
 from karui.hw.generated.generated_layers import GeneratedLayersConfig
 from karui.hw.generated.layer_scaling import LayerScalingConfig
 from karui.hw.generated.low_rank_generator import LowRankGeneratorConfig
-from karui.hw.memory.deep_fifo import DeepFifoConfig
 from karui.hw.memory.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS
 from karui.hw.memory.resources import Resources, memory_cost
 from karui.hw.plan.event_graph import EventGraph
@@ -138,9 +137,9 @@ def least_interval(layers: GeneratedLayersConfig, depth: int) -> int:
 def generated_cost(layers: GeneratedLayersConfig) -> Resources:
     """Cells of such an engine, estimated."""
     total = _windows(layers.windows) + _products(layers.convolution) + _scaling(layers.scaling) + layers.memory.cost
-    total += _queue(layers.loop_queue) + Resources(luts=320 + 3 * layers.pe * layers.op.accumulator.bits // 2)
+    total += layers.loop_queue.cost + Resources(luts=320 + 3 * layers.pe * layers.op.accumulator.bits // 2)
     if layers.op.residual:
-        total += _queue(layers.held)
+        total += layers.held.cost
     match layers.kernels:
         case EulerGeneratorConfig() as euler:
             return total + _euler(euler)
@@ -152,7 +151,7 @@ def _euler(euler: EulerGeneratorConfig) -> Resources:
     multiply, lanes = euler.loop.multiply, euler.lanes
     ends = Resources(luts=240 + 190 * lanes, dsps=lanes * multiply.multipliers)
     convolutions = _constant(euler.pattern) + _constant(euler.pointwise) + _depthwise(euler.depthwise)
-    queues = _queue(euler.held) + _queue(euler.loop_queue)
+    queues = euler.held.cost + euler.loop_queue.cost
     return ends + convolutions + queues + euler.columns.cost + _rounding(euler.smoothed)
 
 
@@ -225,8 +224,3 @@ def _scaling(scaling: LayerScalingConfig) -> Resources:
     added = 60 + 20 * (len(multiply.partials) - 1) + 1.7 * multiply.gates + 12 * scaling.op.residual
     constants = memory_cost(len(scaling.words), scaling.lanes * sum(scaling.constant_bits), distributed=0)
     return constants + Resources(luts=60 + round(scaling.lanes * added), dsps=scaling.lanes * multiply.multipliers)
-
-
-def _queue(queue: DeepFifoConfig) -> Resources:
-    words = memory_cost(queue.stored_words, queue.lanes * queue.element.bits, distributed=DISTRIBUTED_RAM_WORDS)
-    return words + Resources(luts=10 + 8 * queue.stored_words.bit_length())

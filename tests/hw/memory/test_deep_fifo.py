@@ -17,6 +17,20 @@ def test_keeps_order(depth: int, source: BackPressure, sink: BackPressure) -> No
     assert run.words.tolist() == beats.tolist()
 
 
+@pytest.mark.parametrize(("bits", "depth", "banks", "slices"), [(18, 2100, 3, (18,)), (20, 4500, 3, (9, 9, 2))])
+def test_keeps_order_in_banks(bits: int, depth: int, banks: int, slices: tuple[int, ...]) -> None:
+    config = DeepFifoConfig(element=unsigned(bits), lanes=1, depth=depth)
+    assert (config.memory.banks, config.memory.slices) == (banks, slices)
+    assert config.cost.block_rams == banks * len(slices)
+    count = 2 * depth
+    beats = np.random.default_rng(depth).integers(0, 1 << bits, (count, 1))
+    # Words enter without a pause, so the queue is full for most of the time, and goes round all banks.
+    run = run_stream(
+        DeepFifo(config), beats, beats_out=count, source=BackPressure.NONE, sink=BackPressure.RANDOM, seed=depth
+    )
+    assert run.words.tolist() == beats.tolist()
+
+
 @pytest.mark.parametrize("source", [BackPressure.RANDOM, BackPressure.BURSTY])
 @pytest.mark.parametrize("sink", [BackPressure.RANDOM, BackPressure.BURSTY])
 @pytest.mark.parametrize("seed", [1, 2])

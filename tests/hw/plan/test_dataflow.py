@@ -8,7 +8,6 @@ import pytest
 from karui.hw.emit.accelerator import Accelerator
 from karui.hw.memory.deep_fifo import LEAST_DEPTH
 from karui.hw.memory.resources import Resources
-from karui.hw.plan.dataflow import fifo_cost
 from karui.hw.plan.estimate import cost
 from karui.hw.plan.folding import fold_for_interval, total_cost
 from karui.hw.plan.stages import readers, stages
@@ -99,7 +98,7 @@ def test_costs_count_forks_and_fifos() -> None:
     folding = fold_for_interval(pipeline, 600)
     flow = Accelerator(graph=graph, folding=folding).dataflow
     engines = sum((cost(stage.op, stage, folding.folds[stage.name]) for stage in pipeline), start=Resources())
-    fifos = sum(map(fifo_cost, flow.fifos.values()), start=Resources())
+    fifos = sum((fifo.cost for fifo in flow.fifos.values()), start=Resources())
     assert flow.cost.luts > fifos.luts > 0
     assert total_cost(pipeline, folding) == engines + flow.cost
 
