@@ -22,7 +22,6 @@ from karui.hw.generated.loop_entry import LoopEntry, LoopEntryConfig
 from karui.hw.generated.outer_columns import OuterColumns, OuterColumnsConfig
 from karui.hw.memory.deep_fifo import DeepFifo, DeepFifoConfig
 from karui.hw.memory.weight_rom import WeightRomConfig
-from karui.hw.streams.skid_buffer import SkidBuffer
 from karui.hw.streams.stream import lanes_of
 from karui.hw.streams.width_converter import WidthConverterConfig
 from karui.sw.ir import EulerGenerator
@@ -165,8 +164,8 @@ class EulerGeneratorConfig:
 
     @property
     def loop_queue(self) -> DeepFifoConfig:
-        """A whole state between two steps."""
-        return DeepFifoConfig(element=STATE, lanes=self.lanes, depth=self.beats)
+        """A whole state between two steps, in so many block RAMs that their choice has no time behind a slow memory."""
+        return DeepFifoConfig(element=STATE, lanes=self.lanes, depth=self.beats, registered=True)
 
     @property
     def layer_cycles(self) -> int:
@@ -274,10 +273,7 @@ class EulerKernels(wiring.Component):
         wiring.connect(m, pointwise.o, update.i)
         wiring.connect(m, held.o, update.before)
         wiring.connect(m, update.again, loop.i)
-        # The block RAMs of a whole state are many: their choice and that of the entry do not fit one cycle.
-        m.submodules.again = again = SkidBuffer(lanes_of(STATE, config.lanes))
-        wiring.connect(m, loop.o, again.i)
-        wiring.connect(m, again.o, entry.again)
+        wiring.connect(m, loop.o, entry.again)
         wiring.connect(m, update.kernel, wiring.flipped(self.o))
         to_both(m, entry.o, depthwise.i, held.i)
         return m

@@ -25,7 +25,6 @@ from karui.hw.generated.loop_entry import LoopEntry, LoopEntryConfig
 from karui.hw.generated.low_rank_generator import ORDERS as LOW_RANK_ORDERS
 from karui.hw.generated.low_rank_generator import LowRankGeneratorConfig, LowRankKernels
 from karui.hw.memory.deep_fifo import DeepFifo, DeepFifoConfig
-from karui.hw.streams.skid_buffer import SkidBuffer
 from karui.hw.streams.stream import lanes_of
 from karui.hw.streams.timing import divisors, require_divisor
 from karui.hw.streams.width_converter import WidthConverterConfig
@@ -155,7 +154,7 @@ class GeneratedLayersConfig:
     @property
     def loop_queue(self) -> DeepFifoConfig:
         """A whole map between two layers."""
-        return DeepFifoConfig(element=self.op.output, lanes=self.simd, depth=max(3, self.entry.beats))
+        return DeepFifoConfig(element=self.op.output, lanes=self.simd, depth=max(3, self.entry.beats), registered=True)
 
     @property
     def held(self) -> DeepFifoConfig:
@@ -297,9 +296,7 @@ class GeneratedLayers(wiring.Component):
         wiring.connect(m, windows.o, convolution.i)
         chain(m, "sums_converter", convolution.o, config.sums_converter, scaling.i)
         chain(m, "loop_converter", scaling.again, config.loop_converter, loop.i)
-        m.submodules.again = again = SkidBuffer(lanes_of(config.op.output, config.simd))
-        wiring.connect(m, loop.o, again.i)
-        wiring.connect(m, again.o, entry.again)
+        wiring.connect(m, loop.o, entry.again)
         wiring.connect(m, scaling.o, wiring.flipped(self.o))
         return m
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -35,6 +36,8 @@ class DeepFifoConfig:
         Words that it holds, 3 or more.
     storage : {"block", "distributed", "auto"}
         Memory of the words.
+    registered : bool
+        Whether there is a register behind the memory, in front of the choice between its banks.
 
     Raises
     ------
@@ -46,6 +49,7 @@ class DeepFifoConfig:
     lanes: int
     depth: int
     storage: Storage = "auto"
+    registered: bool = False
 
     def __post_init__(self) -> None:
         if self.depth < LEAST_DEPTH:
@@ -55,7 +59,7 @@ class DeepFifoConfig:
 
     @property
     def stored_words(self) -> int:
-        """Words of the memory; one more is at the output."""
+        """Words of the memory; one more is at the output, and another in front of the register."""
         return self.depth - 1
 
     @property
@@ -94,7 +98,7 @@ def least_depth(writes: Cycles, reads: Cycles) -> int:
 class DeepFifo(wiring.Component):
     """A queue whose words lie in a memory, the next one at its registered output.
 
-    Latency 2 cycles, throughput a word a cycle. No combinational path joins its two sides.
+    Latency 2 cycles, 3 if registered; throughput a word a cycle. No combinational path joins its two sides.
 
     Parameters
     ----------
@@ -124,15 +128,30 @@ class DeepFifo(wiring.Component):
         produce, consume = cycle(m, "produce", words, step=enters), cycle(m, "consume", words, step=moves)
         # A word is read in the cycle after it was written at the earliest: the ports never meet at an address.
         banks = add_banks(m, memory, enters, produce.number, self.i.payload.as_value(), moves, consume.number)
-        bank = Signal(range(memory.banks))
+        bank, found, leaves = Signal(range(memory.banks)), Signal(), Signal()
         m.d.comb += [
             self.i.ready.eq(~stored.full),
             enters.eq(self.i.valid & self.i.ready),
-            moves.eq(~stored.empty & (~self.o.valid | self.o.ready)),
-            self.o.payload.as_value().eq(Array(banks)[bank] if len(banks) > 1 else banks[0]),
+            moves.eq(~stored.empty & (~found | leaves)),
         ]
         with m.If(moves):
-            m.d.sync += [self.o.valid.eq(1), bank.eq(memory.bank_of(consume.number))]
-        with m.Elif(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
+            m.d.sync += [found.eq(1), bank.eq(memory.bank_of(consume.number))]
+        with m.Elif(leaves):
+            m.d.sync += found.eq(0)
+        if not self.config.registered:
+            m.d.comb += [leaves.eq(self.o.ready), self.o.valid.eq(found)]
+            m.d.comb += self.o.payload.as_value().eq(_chosen(banks, bank))
+            return m
+        kept, bank_kept = [Signal.like(word, reset_less=True) for word in banks], Signal.like(bank)
+        m.d.comb += [
+            leaves.eq(~self.o.valid | self.o.ready),
+            self.o.payload.as_value().eq(_chosen(kept, bank_kept)),
+        ]
+        with m.If(leaves):
+            m.d.sync += [self.o.valid.eq(found), bank_kept.eq(bank)]
+            m.d.sync += [register.eq(word) for register, word in zip(kept, banks, strict=True)]
         return m
+
+
+def _chosen(banks: Sequence[Value], bank: Value) -> Value:
+    return Array(banks)[bank] if len(banks) > 1 else banks[0]

@@ -20,7 +20,6 @@ from karui.hw.memory.replay_buffer import ReplayBufferConfig
 from karui.hw.plan.event_graph import EventGraph
 from karui.hw.plan.fifo_depths import Queue
 from karui.hw.plan.waits import elastic, replayed
-from karui.hw.streams.skid_buffer import SKID_BEATS
 from karui.hw.streams.width_converter import WidthConverterConfig
 
 
@@ -170,9 +169,10 @@ class GeneratedTransfers:
         leaves = graph.events(graph.size(results) // depth * (depth - 1))
         self._part(leaves, results, 0)
         queued = self._queue(queue, self._converted(converter, leaves))
+        # Through the queue's register, which takes a word as it gives one.
         again = graph.events(graph.size(queued))
         graph.wait(again, queued, 1)
-        graph.wait(queued, again, 1, lag=SKID_BEATS)
+        graph.wait(queued, again, 0, lag=1)
         self._part(again, entry, graph.size(entry) // depth)
 
     def _converted(self, converter: WidthConverterConfig | None, beats: int) -> int:

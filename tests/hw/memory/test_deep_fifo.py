@@ -7,19 +7,23 @@ from karui.sim.stream_testbench import run_stream
 from karui.sw.numerics import signed, unsigned
 
 
+@pytest.mark.parametrize("registered", [False, True])
 @pytest.mark.parametrize("depth", [3, 4, 16, 17, 40])
 @pytest.mark.parametrize("source", BackPressure)
 @pytest.mark.parametrize("sink", BackPressure)
-def test_keeps_order(depth: int, source: BackPressure, sink: BackPressure) -> None:
-    config = DeepFifoConfig(element=signed(9), lanes=3, depth=depth)
+def test_keeps_order(depth: int, source: BackPressure, sink: BackPressure, registered: bool) -> None:
+    config = DeepFifoConfig(element=signed(9), lanes=3, depth=depth, registered=registered)
     beats = np.random.default_rng(depth).integers(-256, 256, (200, 3))
     run = run_stream(DeepFifo(config), beats, beats_out=200, source=source, sink=sink, seed=depth)
     assert run.words.tolist() == beats.tolist()
+    if source is sink is BackPressure.NONE:
+        assert (run.taken - run.accepted).tolist() == [3 if registered else 2] * 200
 
 
+@pytest.mark.parametrize("registered", [False, True])
 @pytest.mark.parametrize(("bits", "depth", "banks", "slices"), [(18, 2100, 3, (18,)), (20, 4500, 3, (9, 9, 2))])
-def test_keeps_order_in_banks(bits: int, depth: int, banks: int, slices: tuple[int, ...]) -> None:
-    config = DeepFifoConfig(element=unsigned(bits), lanes=1, depth=depth)
+def test_keeps_order_in_banks(bits: int, depth: int, banks: int, slices: tuple[int, ...], registered: bool) -> None:
+    config = DeepFifoConfig(element=unsigned(bits), lanes=1, depth=depth, registered=registered)
     assert (config.memory.banks, config.memory.slices) == (banks, slices)
     assert config.cost.block_rams == banks * len(slices)
     count = 2 * depth
