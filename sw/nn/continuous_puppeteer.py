@@ -126,14 +126,51 @@ class ContinuousPuppeteer(Puppeteer):
         kind = self.arithmetic()
         basis = self.sampled(torch.full((depth,), depth), torch.arange(1, depth + 1), kind)
         # Of each level the coefficients a of all layers: few, and the same for all frames of it.
-        a = self._limited(basis @ self._coefficients(torch.arange(self.levels.count), kind))
+        every = torch.arange(self.levels.count)
+        a = basis @ self._coefficients(every, kind)
         u, columns = self.u.forward_weight().to(kind), self._columns(kind).contiguous()
+        if not self.is_quantized and self._within_limits(a) and self._within_limits(u * a[..., None, :]):
+            return self._from_patterns(basis, every, u, columns)
+        a = self._limited(a)
 
         @torch.no_grad()
         def generate(levels: Tensor) -> tuple[Tensor, ...]:
             return self._kernels(a[levels], u, columns).unbind(1)
 
         return generate
+
+    def _from_patterns(
+        self, basis: Tensor, levels: Tensor, u: Tensor, columns: Tensor
+    ) -> Callable[[Tensor], Sequence[Tensor]]:
+        """Generation without rounding, which is linear in few functions of place and level.
+
+        With no factor limited, ``sum over p of phi[p] (B0[p] + h B1[p])`` is the kernel, where B are the sums over r of
+        ``c[p, r] u[r] v[r] t[r]``: constants of the generator, whatever depth or image. So an element takes a product
+        a function instead of one an outer product.
+        """
+        patterns = (u * self.coefficients.forward_weight().to(u)[..., None, :]) @ columns
+        patterns = patterns.flatten(0, 1).flatten(1)
+        offsets = self._offsets(levels, basis.dtype)[:, None, None]
+        functions = torch.cat([basis.expand(len(levels), -1, -1), offsets * basis], dim=2)
+
+        @torch.no_grad()
+        def generate(levels: Tensor) -> tuple[Tensor, ...]:
+            sums = functions[levels] @ patterns
+            kernels = rounded_or_limited(sums, self.kernel_words, exact=False, in_place=True)
+            return kernels.view(*sums.shape[:2], *self._kernel_shape).unbind(1)
+
+        return generate
+
+    def _within_limits(self, factors: Tensor) -> bool:
+        return torch.equal(self._limited(factors), factors)
+
+    @property
+    def _kernel_shape(self) -> tuple[int, int, int, int]:
+        return self.channels, self.channels, KERNEL_SIDE, KERNEL_SIDE
+
+    def _offsets(self, levels: Tensor, kind: torch.dtype) -> Tensor:
+        """h of each level."""
+        return (levels - self.centre).to(kind) * 2.0**-self.offset_shift
 
     def sampled(self, depths: Tensor, layers: Tensor, kind: torch.dtype) -> Tensor:
         """The functions at each layer of frames of each depth, (n, terms); both given one an entry."""
@@ -144,7 +181,7 @@ class ContinuousPuppeteer(Puppeteer):
     def _coefficients(self, levels: Tensor, kind: torch.dtype) -> Tensor:
         """c of each level, (n, terms, rank)."""
         constant, slope = self.coefficients.forward_weight().to(kind)
-        offsets = ((levels - self.centre).to(kind) * 2.0**-self.offset_shift)[:, None, None] * slope
+        offsets = self._offsets(levels, kind)[:, None, None] * slope
         coefficients: Tensor = constant + (self._on_grid(offsets) if self.is_quantized else offsets)
         return coefficients
 
@@ -157,7 +194,7 @@ class ContinuousPuppeteer(Puppeteer):
         """Kernels (..., C, C, 3, 3) of coefficients (..., rank)."""
         sums = self._limited(u * a[..., None, :]) @ columns
         words = rounded_or_limited(sums, self.kernel_words, exact=self.is_quantized, in_place=True)
-        return words.view(*a.shape[:-1], self.channels, self.channels, KERNEL_SIDE, KERNEL_SIDE)
+        return words.view(*a.shape[:-1], *self._kernel_shape)
 
     def _limited(self, factors: Tensor) -> Tensor:
         return rounded_or_limited(factors, FACTOR_WORDS, exact=self.is_quantized)

@@ -124,6 +124,22 @@ def test_prepared_generation_is_the_same(kind: str, bits: int | None) -> None:
         torch.testing.assert_close(found, one_depth(generator, 3, levels), atol=1e-5 if bits is None else 0, rtol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_real_generation_of_limited_factors_is_the_same(scale: float) -> None:
+    """Kernels are linear in few patterns only where no factor meets its limit."""
+    generator = puppeteer("sines", None).eval()
+    assert isinstance(generator, ContinuousPuppeteer)
+    levels = torch.arange(48)
+    generator.coefficients.weight.mul_(scale)
+    generator.u.weight.mul_(scale)
+    a = generator.basis(torch.tensor([1 / 3, 2 / 3, 1.0]).double()).float() @ generator.coefficients.weight[0]
+    limited = bool((generator.u.weight * a[:, None]).abs().max() > 8)
+    assert limited == (scale > 1)
+    found = torch.stack(list(generator.prepared(3)(levels)), dim=1)
+    torch.testing.assert_close(found, one_depth(generator, 3, levels), atol=1e-5, rtol=1e-5)
+
+
 def test_levels_are_steps_of_the_complexity() -> None:
     words = torch.tensor([0, 32 * 256, 32 * 256 + 255, 33 * 256, 79 * 256 + 255, 1 << 15])
     assert LEVELS.of(words).tolist() == [0, 0, 0, 1, 47, 47]
