@@ -168,11 +168,7 @@ class GeneratedTransfers:
             return
         leaves = graph.events(graph.size(results) // depth * (depth - 1))
         self._part(leaves, results, 0)
-        queued = self._queue(queue, self._converted(converter, leaves))
-        # Through the queue's register, which takes a word as it gives one.
-        again = graph.events(graph.size(queued))
-        graph.wait(again, queued, 1)
-        graph.wait(queued, again, 0, lag=1)
+        again = self._queue(queue, self._converted(converter, leaves))
         self._part(again, entry, graph.size(entry) // depth)
 
     def _converted(self, converter: WidthConverterConfig | None, beats: int) -> int:
@@ -187,7 +183,13 @@ class GeneratedTransfers:
         reads = self._graph.events(self._graph.size(writes))
         queue = Queue.connect(self._graph, writes, reads, config.lanes * config.element.bits)
         self._graph.wait(queue.writes, queue.moves, 1, lag=config.depth - 1)
-        return reads
+        if not config.registered:
+            return reads
+        # The register takes a word as it gives one.
+        registered = self._graph.events(self._graph.size(reads))
+        self._graph.wait(registered, reads, 1)
+        self._graph.wait(reads, registered, 0, lag=1)
+        return registered
 
     def _together(self, one: int, other: int) -> None:
         """Beats of two streams are taken at once."""

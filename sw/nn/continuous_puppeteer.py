@@ -126,11 +126,10 @@ class ContinuousPuppeteer(Puppeteer):
         kind = self.arithmetic()
         basis = self.sampled(torch.full((depth,), depth), torch.arange(1, depth + 1), kind)
         # Of each level the coefficients a of all layers: few, and the same for all frames of it.
-        every = torch.arange(self.levels.count)
-        a = basis @ self._coefficients(every, kind)
+        a = basis @ self._coefficients(torch.arange(self.levels.count), kind)
         u, columns = self.u.forward_weight().to(kind), self._columns(kind).contiguous()
         if not self.is_quantized and self._within_limits(a) and self._within_limits(u * a[..., None, :]):
-            return self._from_patterns(basis, every, u, columns)
+            return self._from_patterns(basis, u, columns)
         a = self._limited(a)
 
         @torch.no_grad()
@@ -139,9 +138,7 @@ class ContinuousPuppeteer(Puppeteer):
 
         return generate
 
-    def _from_patterns(
-        self, basis: Tensor, levels: Tensor, u: Tensor, columns: Tensor
-    ) -> Callable[[Tensor], Sequence[Tensor]]:
+    def _from_patterns(self, basis: Tensor, u: Tensor, columns: Tensor) -> Callable[[Tensor], Sequence[Tensor]]:
         """Generation without rounding, which is linear in few functions of place and level.
 
         With no factor limited, ``sum over p of phi[p] (B0[p] + h B1[p])`` is the kernel, where B are the sums over r of
@@ -150,8 +147,8 @@ class ContinuousPuppeteer(Puppeteer):
         """
         patterns = (u * self.coefficients.forward_weight().to(u)[..., None, :]) @ columns
         patterns = patterns.flatten(0, 1).flatten(1)
-        offsets = self._offsets(levels, basis.dtype)[:, None, None]
-        functions = torch.cat([basis.expand(len(levels), -1, -1), offsets * basis], dim=2)
+        offsets = self._offsets(torch.arange(self.levels.count), basis.dtype)[:, None, None]
+        functions = torch.cat([basis.expand(len(offsets), -1, -1), offsets * basis], dim=2)
 
         @torch.no_grad()
         def generate(levels: Tensor) -> tuple[Tensor, ...]:
