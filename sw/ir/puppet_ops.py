@@ -15,7 +15,7 @@ STATE = signed(16)
 """Format of the Euler generator's kernels before they are rounded."""
 KERNEL = signed(8)
 """Format of a kernel's weight."""
-FACTOR = signed(12)
+FACTOR = signed(14)
 """Format of a low-rank generator's coefficients of a layer, and of these times a column."""
 
 Shapes = dict[str, tuple[int, ...]]
