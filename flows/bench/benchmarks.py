@@ -37,7 +37,7 @@ from karui.flows.bench.mobilenet_fit import MOBILENET_FIT
 from karui.flows.bench.onnx_integer import ONNX_INTEGER
 from karui.flows.bench.popcount_speed import POPCOUNT_SPEED
 from karui.flows.bench.puppet_generation import PUPPET_GENERATION
-from karui.flows.bench.puppet_hardware import PUPPET_HARDWARE
+from karui.flows.bench.puppet_hardware import PUPPET_HARDWARE, PUPPET_HARDWARE_CONTINUOUS
 from karui.flows.bench.puppet_table import PUPPET_TABLE
 from karui.flows.bench.separable_cost import SEPARABLE_COST
 from karui.flows.bench.sfc_timing import SFC_TIMING
@@ -97,4 +97,5 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     PUPPET_TABLE,
     PUPPET_GENERATION,
     PUPPET_HARDWARE,
+    PUPPET_HARDWARE_CONTINUOUS,
 )

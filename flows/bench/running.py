@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from karui.flows.bench.benchmark import Benchmark, BenchmarkMissed, BenchmarkResult, BenchmarkRun
 from karui.flows.bench.benchmarks import BENCHMARKS
@@ -33,7 +33,10 @@ def main(name: str | None, data_dir: Path | None) -> None:
     if name is not None:
         run(name, data_dir)
         return
-    table = Table("benchmark", "minutes", "what is measured", "target", box=None, pad_edge=False)
+    # A name is to be copied, so no terminal is too narrow for it.
+    names = Column("benchmark", min_width=max(len(benchmark.name) for benchmark in BENCHMARKS))
+    texts = (Column(title, overflow="fold") for title in ("what is measured", "target"))
+    table = Table(names, "minutes", *texts, box=None, pad_edge=False)
     for benchmark in BENCHMARKS:
         table.add_row(f"[bold]{benchmark.name}[/bold]", str(benchmark.minutes), benchmark.description, benchmark.target)
     console.print(table)
