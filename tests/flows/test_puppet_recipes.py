@@ -13,6 +13,8 @@ from karui.flows.recipe import find_recipe
 from karui.sw.data.datasets import load
 from karui.sw.models.puppet import PuppetConfig, PuppetLayers, build_puppet, fixed_twin
 from karui.sw.models.puppet_size import StoredSize, stored_size
+from karui.sw.train.augment import AugmentConfig, augment
+from karui.sw.train.seeding import seeded
 
 
 def of(config: PuppetConfig) -> StoredSize:
@@ -44,3 +46,29 @@ def test_the_images_that_are_played_are_of_all_depths(shared_data: Path) -> None
     played = load(recipe.training.data.name, shared_data).test_images[: recipe.hardware.images]
     depths = puppet.layers.depths(puppet.complexity(torch.tensor(played)))
     assert np.unique(depths).tolist() == [4, 5, 6]
+
+
+AFFINE = AugmentConfig(shift=2.0, rotation=8.0, scale=0.08, shear=0.08)
+
+
+def images_of_another_depth(name: str, shared_data: Path, config: AugmentConfig | None) -> float:
+    """The share of 500 training images whose depth an augmentation changes: the recipe's, unless another is given."""
+    training = find_recipe(name).training
+    chosen = config or training.train.augment
+    assert chosen is not None
+    puppet = build_puppet(config_of(find_recipe(name))).get_submodule("puppet")
+    assert isinstance(puppet, PuppetLayers)
+    images = torch.tensor(load(training.data.name, shared_data).train_images[:500]).float()
+    depths, augmented = (
+        puppet.layers.depths(puppet.complexity(some)) for some in (images, seeded(1, lambda: augment(images, chosen)))
+    )
+    return float((depths != augmented).float().mean())
+
+
+@pytest.mark.parametrize("name", ["puppet-mnist", "puppet-mnist-continuous", JUDGED, "puppet-fashion-continuous"])
+def test_augmentation_leaves_the_depth_of_images_alone(name: str, shared_data: Path) -> None:
+    assert images_of_another_depth(name, shared_data, None) <= 0.01
+
+
+def test_augmentation_that_interpolates_does_not(shared_data: Path) -> None:
+    assert images_of_another_depth("puppet-mnist", shared_data, AFFINE) > 0.25
