@@ -129,8 +129,12 @@ class ContinuousPuppeteer(Puppeteer):
         # Of each level the coefficients a of all layers: few, and the same for all frames of it.
         a = basis @ self._coefficients(torch.arange(self.levels.count), kind)
         u, columns = self.u.forward_weight().to(kind), self._columns(kind).contiguous()
-        if not self.is_quantized and self._within_limits(a) and self._within_limits(u * a[..., None, :]):
-            return self._from_patterns(basis, u, columns)
+        if not self.is_quantized:
+            products = u * a[..., None, :]
+            excess = self._limited(u * self._limited(a)[..., None, :]) - products
+            limited = (excess != 0).flatten(0, 1).any(0).nonzero()
+            if 2 * self.basis.terms + len(limited) < self.rank:
+                return self._from_patterns(basis, u, columns, excess, limited)
         a = self._limited(a)
 
         @torch.no_grad()
@@ -139,17 +143,25 @@ class ContinuousPuppeteer(Puppeteer):
 
         return generate
 
-    def _from_patterns(self, basis: Tensor, u: Tensor, columns: Tensor) -> Callable[[Tensor], Sequence[Tensor]]:
+    def _from_patterns(
+        self, basis: Tensor, u: Tensor, columns: Tensor, excess: Tensor, limited: Tensor
+    ) -> Callable[[Tensor], Sequence[Tensor]]:
         """Generation without rounding, which is linear in few functions of place and level.
 
         With no factor limited, ``sum over p of phi[p] (B0[p] + h B1[p])`` is the kernel, where B are the sums over r of
         ``c[p, r] u[r] v[r] t[r]``: constants of the generator, whatever depth or image. So an element takes a product
-        a function instead of one an outer product.
+        a function instead of one an outer product. A factor A[o, r] that meets its limit somewhere is one function
+        more, of what the limit takes away: its pattern is the column r at output o.
         """
         patterns = (u * self.coefficients.forward_weight().to(u)[..., None, :]) @ columns
-        patterns = patterns.flatten(0, 1).flatten(1)
+        outputs, members = limited.T
+        of_limited = columns.new_zeros(len(limited), *patterns.shape[-2:])
+        of_limited[torch.arange(len(limited)), outputs] = columns[members]
+        patterns = torch.cat([patterns.flatten(0, 1), of_limited]).flatten(1)
         offsets = self._offsets(torch.arange(self.levels.count), basis.dtype)[:, None, None]
-        functions = torch.cat([basis.expand(len(offsets), -1, -1), offsets * basis], dim=2)
+        functions = torch.cat(
+            [basis.expand(len(offsets), -1, -1), offsets * basis, excess[..., outputs, members]], dim=2
+        )
 
         @torch.no_grad()
         def generate(levels: Tensor) -> tuple[Tensor, ...]:
@@ -158,9 +170,6 @@ class ContinuousPuppeteer(Puppeteer):
             return kernels.view(*sums.shape[:2], *self._kernel_shape).unbind(1)
 
         return generate
-
-    def _within_limits(self, factors: Tensor) -> bool:
-        return torch.equal(self._limited(factors), factors)
 
     @property
     def _kernel_shape(self) -> tuple[int, int, int, int]:

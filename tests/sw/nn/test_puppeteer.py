@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from karui.sw.ir.generated_kernels import generate
 from karui.sw.lower.generated import generator_of
-from karui.sw.nn.continuous_puppeteer import ContinuousPuppeteer, Polynomials, Sines
+from karui.sw.nn.continuous_puppeteer import FACTOR_WORDS, ContinuousPuppeteer, Polynomials, Sines
 from karui.sw.nn.generated_layers import GeneratedLayers, Grouped, convolve
 from karui.sw.nn.puppeteer import EulerPuppeteer, Levels, Puppeteer
 
@@ -125,19 +125,25 @@ def test_prepared_generation_is_the_same(kind: str, bits: int | None) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("scale", [1.0, 30.0])
-def test_real_generation_of_limited_factors_is_the_same(scale: float) -> None:
-    """Kernels are linear in few patterns only where no factor meets its limit."""
-    generator = puppeteer("sines", None).eval()
-    assert isinstance(generator, ContinuousPuppeteer)
-    levels = torch.arange(48)
-    generator.coefficients.weight.mul_(scale)
-    generator.u.weight.mul_(scale)
-    a = generator.basis(torch.tensor([1 / 3, 2 / 3, 1.0]).double()).float() @ generator.coefficients.weight[0]
-    limited = bool((generator.u.weight * a[:, None]).abs().max() > 8)
-    assert limited == (scale > 1)
-    found = torch.stack(list(generator.prepared(3)(levels)), dim=1)
-    torch.testing.assert_close(found, one_depth(generator, 3, levels), atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("factor", ["u", "coefficients"])
+@pytest.mark.parametrize("limited", [0, 1, 6, 150])
+def test_real_generation_of_limited_factors_is_the_same(limited: int, factor: str) -> None:
+    """Kernels are linear in few patterns, and in one more for each factor that meets its limit."""
+    depth, levels = 3, torch.arange(LEVELS.count)
+    generator = ContinuousPuppeteer(8, LEVELS, Sines(4), rank=40).eval()
+    places = torch.arange(1, depth + 1).double() / depth
+    constant, slope = generator.coefficients.weight
+    offsets = (levels - LEVELS.count // 2)[:, None, None] / 32
+    a = generator.basis(places).float() @ (constant + offsets * slope)
+    largest = (generator.u.weight * a[..., None, :]).abs().flatten(0, 1).amax(0).flatten().sort(descending=True).values
+    # The limit lies between two factors.
+    limit = FACTOR_WORDS.maximum * 2.0**-FACTOR_WORDS.fraction
+    scale = limit / float(largest[limited - 1 : limited + 1].mean() if limited else largest[0] * 1.01)
+    generator.get_submodule(factor).get_parameter("weight").mul_(scale)
+    found = torch.stack(list(generator.prepared(depth)(levels)), dim=1)
+    expected = one_depth(generator, depth, levels)
+    assert expected.abs().mean() > 1
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
 
 
 def test_levels_are_steps_of_the_complexity() -> None:

@@ -42,6 +42,8 @@ LEAST_ACCURACY = {
     "puppet-fashion": 0.916,
     "puppet-fashion-continuous": 0.921,
     "puppet-fashion-polynomials": 0.911,
+    "puppet-mnist": 0.985,
+    "puppet-mnist-continuous": 0.986,
 }
 # Slow to evaluate on all test images.
 LARGE = (
@@ -53,6 +55,8 @@ LARGE = (
     "puppet-fashion",
     "puppet-fashion-continuous",
     "puppet-fashion-polynomials",
+    "puppet-mnist",
+    "puppet-mnist-continuous",
     "shufflenet-fashion-4bit",
     "squeezenet-fashion-4bit",
     "xception-fashion",
