@@ -16,8 +16,7 @@ from karui.sw.nn.rounded_words import replaced
 from karui.sw.nn.weight_quantizer import power_of_two
 from karui.sw.numerics import signed
 
-# Sampled functions of the depth are below 1, coefficients of a layer and their products with a column below 32: with a
-# limit of 8 an eighth of the products of a trained network of rank 48 were cut.
+# Sampled functions of the depth are below 1, coefficients of a layer and their products with a column below 32.
 BASIS_WORDS = signed(12, 11)
 FACTOR_WORDS = signed(FACTOR.bits, FACTOR.bits - 6)
 # Highest angular frequency over the depth that sines start from.
@@ -129,13 +128,14 @@ class ContinuousPuppeteer(Puppeteer):
         # Of each level the coefficients a of all layers: few, and the same for all frames of it.
         a = basis @ self._coefficients(torch.arange(self.levels.count), kind)
         u, columns = self.u.forward_weight().to(kind), self._columns(kind).contiguous()
+        products = u * a[..., None, :]
+        a = self._limited(a)
         if not self.is_quantized:
-            products = u * a[..., None, :]
-            excess = self._limited(u * self._limited(a)[..., None, :]) - products
+            excess = self._limited(u * a[..., None, :]) - products
             limited = (excess != 0).flatten(0, 1).any(0).nonzero()
+            # An element of a kernel takes as many products as there are patterns, or as there are outer products.
             if 2 * self.basis.terms + len(limited) < self.rank:
                 return self._from_patterns(basis, u, columns, excess, limited)
-        a = self._limited(a)
 
         @torch.no_grad()
         def generate(levels: Tensor) -> tuple[Tensor, ...]:

@@ -21,6 +21,13 @@ def of(config: PuppetConfig) -> StoredSize:
     return stored_size(build_puppet(config), config)
 
 
+def depths_of(name: str, images: torch.Tensor) -> torch.Tensor:
+    """How deep a recipe's network sees each image."""
+    puppet = build_puppet(config_of(find_recipe(name))).get_submodule("puppet")
+    assert isinstance(puppet, PuppetLayers)
+    return puppet.layers.depths(puppet.complexity(images))
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "stored_bytes"),
     [
@@ -41,11 +48,8 @@ def test_parameters_are_ten_times_fewer_than_those_of_stored_kernels(
 
 def test_the_images_that_are_played_are_of_all_depths(shared_data: Path) -> None:
     recipe = find_recipe(JUDGED)
-    puppet = build_puppet(config_of(recipe)).get_submodule("puppet")
-    assert isinstance(puppet, PuppetLayers)
     played = load(recipe.training.data.name, shared_data).test_images[: recipe.hardware.images]
-    depths = puppet.layers.depths(puppet.complexity(torch.tensor(played)))
-    assert np.unique(depths).tolist() == [4, 5, 6]
+    assert np.unique(depths_of(JUDGED, torch.tensor(played))).tolist() == [4, 5, 6]
 
 
 AFFINE = AugmentConfig(shift=2.0, rotation=8.0, scale=0.08, shear=0.08)
@@ -56,13 +60,9 @@ def images_of_another_depth(name: str, shared_data: Path, config: AugmentConfig 
     training = find_recipe(name).training
     chosen = config or training.train.augment
     assert chosen is not None
-    puppet = build_puppet(config_of(find_recipe(name))).get_submodule("puppet")
-    assert isinstance(puppet, PuppetLayers)
     images = torch.tensor(load(training.data.name, shared_data).train_images[:500]).float()
-    depths, augmented = (
-        puppet.layers.depths(puppet.complexity(some)) for some in (images, seeded(1, lambda: augment(images, chosen)))
-    )
-    return float((depths != augmented).float().mean())
+    augmented = seeded(1, lambda: augment(images, chosen))
+    return float((depths_of(name, images) != depths_of(name, augmented)).float().mean())
 
 
 @pytest.mark.parametrize("name", ["puppet-mnist", "puppet-mnist-continuous", JUDGED, "puppet-fashion-continuous"])
