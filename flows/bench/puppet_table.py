@@ -28,7 +28,7 @@ JUDGED = "puppet-fashion"
 CONTINUOUS = "puppet-fashion-continuous"
 # States of the trainings: a run that was cut off goes on from them, and a later one finds them finished.
 STATES = Path("out/puppet-table")
-# The equations as they are written make kernels that no training mends: a few epochs show it.
+# The equations as they are written give all channels the same kernels but for borders: few epochs show the cost.
 DEGENERATE_EPOCHS = 3
 TIMES_FEWER, POINTS_BELOW, POINTS_LOST = 10, 1.5, 0.5
 

@@ -39,24 +39,36 @@ class PuppetNetwork(nn.Module):
     Raises
     ------
     ValueError
-        If there is no convolution, or a kernel is not square.
+        If there is no convolution, a kernel is not square or no plain parameter, or `level_bits` is out of range. The
+        network is as it was then.
     """
 
     def __init__(
         self, network: nn.Module, image: tuple[int, int, int], *, level_bits: int = 1, pattern_rank: int = 16
     ) -> None:
         super().__init__()
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        for name, module in network.named_modules():
-            if isinstance(module, nn.Conv2d):
-                self.shapes[f"{name}.weight" if name else "weight"] = tuple(module.weight.shape)
-                del module.weight
-                module.register_buffer("weight", None)
-        if not self.shapes:
+        if not 0 <= level_bits <= COMPLEXITY_FRACTION:
+            raise ValueError(f"level_bits must be 0 to {COMPLEXITY_FRACTION}, not {level_bits}")
+        convolutions = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+        if not convolutions:
             raise ValueError("a network without convolutions has no kernels to generate")
-        for name, shape in self.shapes.items():
-            if shape[2] != shape[3]:
-                raise ValueError(f"{name} has kernels of {shape[2]} x {shape[3]}; only square ones can be generated")
+        for name, module in convolutions.items():
+            kernels = module._parameters.get("weight")
+            if kernels is None or isinstance(kernels, nn.UninitializedParameter):
+                raise ValueError(
+                    f"{name or 'the convolution'} has no plain weight; "
+                    "take parametrizations off, and run lazy layers once"
+                )
+            if kernels.shape[2] != kernels.shape[3]:
+                raise ValueError(
+                    f"{name or 'the convolution'} has kernels of {kernels.shape[2]} x {kernels.shape[3]}; "
+                    "only square ones can be generated"
+                )
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        for name, module in convolutions.items():
+            self.shapes[f"{name}.weight" if name else "weight"] = tuple(module.weight.shape)
+            del module.weight
+            module.register_buffer("weight", None)
         self.network = network
         self.complexity = ImageComplexity(image)
         per_unit = 1 << level_bits

@@ -21,14 +21,33 @@ class ImageComplexity(nn.Module):
     ----------
     image
         Channels, height and width.
+
+    Raises
+    ------
+    ValueError
+        If images have another shape, or pixels that are no integers of 0 to 255.
     """
 
     def __init__(self, image: tuple[int, int, int]) -> None:
         super().__init__()
+        self.image = image
         channels, height, width = image
         self.op, self.tables = complexity_of((height, width, channels), PIXEL)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[1:]) != self.image:
+            raise ValueError(f"images must be N x {' x '.join(map(str, self.image))}, not {tuple(images.shape)}")
+        if not _are_bytes(images):
+            raise ValueError(
+                f"pixels must be integers of 0 to 255, not {images.min():g} to {images.max():g} with fractions or "
+                "beyond; take the bytes of the image"
+            )
         pixels = images.to(torch.int64).permute(0, 2, 3, 1).numpy()
         return torch.from_numpy(complexity_words(self.op, pixels, self.tables))
+
+
+def _are_bytes(images: Tensor) -> bool:
+    if images.dtype == torch.uint8:
+        return True
+    return bool(((images >= PIXEL.minimum) & (images <= PIXEL.maximum) & (images % 1 == 0)).all())

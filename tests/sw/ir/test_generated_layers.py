@@ -36,6 +36,7 @@ EULER = EulerGenerator(
     kernel_shift=6,
 )
 LOW_RANK = LowRankGenerator(levels=5, rank=6, terms=4, centre=2, h_shift=2, a_shift=8, u_shift=7, kernel_shift=15)
+FACTOR_ENDS = -(1 << 13), (1 << 13) - 1
 RESIDUALS = pytest.mark.parametrize("residual", [False, True])
 GENERATORS = pytest.mark.parametrize("generator", [EULER, LOW_RANK])
 
@@ -160,8 +161,8 @@ def plain_low_rank(
                 half_up(v["c1"][p][r] * (level - g.centre), g.h_shift, -(1 << 40), 1 << 40) for p in range(g.terms)
             ]
             total = sum(row[p] * (v["c0"][p][r] + shifted[p]) for p in range(g.terms))
-            a.append(half_up(total, g.a_shift, -2048, 2047))
-        factor = [[half_up(v["u"][o][r] * a[r], g.u_shift, -2048, 2047) for r in terms] for o in channels]
+            a.append(half_up(total, g.a_shift, *FACTOR_ENDS))
+        factor = [[half_up(v["u"][o][r] * a[r], g.u_shift, *FACTOR_ENDS) for r in terms] for o in channels]
         layers.append(
             {
                 (o, k, i): half_up(
@@ -249,7 +250,7 @@ def test_ranges_hold_what_kernels_are_made_of() -> None:
     ranges = generator_ranges(op.generator, constants)
     outer = np.einsum("ir,kr->ikr", constants["v"], constants["t"])
     assert ranges["outer"] == (outer.min(), outer.max())
-    assert ranges["kernel"][1] >= np.abs(outer).sum(axis=-1).max() * 2047
+    assert ranges["kernel"][1] >= np.abs(outer).sum(axis=-1).max() * FACTOR_ENDS[1]
 
 
 @GENERATORS

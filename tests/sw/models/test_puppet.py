@@ -14,6 +14,7 @@ from karui.sw.models.puppet import PuppetConfig, PuppetLayers, build_puppet, fix
 from karui.sw.models.puppet_network import PuppetNetwork
 from karui.sw.models.puppet_size import stored_size
 from karui.sw.nn.generated_layers import pooled_view
+from karui.sw.nn.image_complexity import ImageComplexity
 from karui.sw.nn.precision import Precision
 from karui.sw.nn.puppeteer import EulerPuppeteer
 
@@ -143,8 +144,28 @@ def test_any_network_is_a_puppet() -> None:
 def test_networks_without_kernels_are_refused() -> None:
     with pytest.raises(ValueError, match="no kernels to generate"):
         PuppetNetwork(nn.Linear(3, 3), (1, 16, 16))
-    with pytest.raises(ValueError, match="weight has kernels of 1 x 3"):
-        PuppetNetwork(nn.Conv2d(1, 1, (1, 3)), (1, 16, 16))
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 1, (1, 3)))
+    with pytest.raises(ValueError, match="1 has kernels of 1 x 3"):
+        PuppetNetwork(network, (1, 16, 16))
+    assert isinstance(network[0].weight, nn.Parameter), "a refused network keeps its kernels"
+    with pytest.raises(ValueError, match="no plain weight; take parametrizations off"):
+        PuppetNetwork(nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 1, 3)), (1, 16, 16))
+    with pytest.raises(ValueError, match="level_bits must be 0 to 12, not 13"):
+        PuppetNetwork(nn.Conv2d(1, 1, 3), (1, 16, 16), level_bits=13)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.full((2, 1, 16, 16), 0.5), "integers of 0 to 255, not 0.5 to 0.5"),
+        (torch.full((2, 1, 16, 16), 256), "integers of 0 to 255, not 256 to 256"),
+        (torch.full((2, 1, 16, 16), -1), "integers of 0 to 255, not -1 to -1"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "N x 1 x 16 x 16, not"),
+    ],
+)
+def test_only_bytes_of_the_images_shape_have_a_complexity(images: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ImageComplexity((1, 16, 16))(images)
 
 
 @pytest.mark.parametrize(
