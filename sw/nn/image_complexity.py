@@ -30,7 +30,7 @@ class ImageComplexity(nn.Module):
 
     def __init__(self, image: tuple[int, int, int]) -> None:
         super().__init__()
-        self.image = image
+        self.image = tuple(image)
         channels, height, width = image
         self.op, self.tables = complexity_of((height, width, channels), PIXEL)
 
