@@ -15,6 +15,7 @@ from karui.flows.recipe import Recipe, find_recipe, recipe_names
 from karui.sw.data.dataset import Dataset
 from karui.sw.models.puppet import PuppetConfig, PuppetLayers, fixed_twin
 from karui.sw.models.puppet_size import stored_size
+from karui.sw.nn.euler_puppeteer import EulerPuppeteer
 from karui.sw.nn.precision import FLOAT
 from karui.sw.train.checkpoint import load_checkpoint
 from karui.sw.train.data import load_data
@@ -28,8 +29,6 @@ JUDGED = "puppet-fashion"
 CONTINUOUS = "puppet-fashion-continuous"
 # States of the trainings: a run that was cut off goes on from them, and a later one finds them finished.
 STATES = Path("out/puppet-table")
-# The equations as they are written give all channels the same kernels but for borders: few epochs show the cost.
-DEGENERATE_EPOCHS = 3
 TIMES_FEWER, POINTS_BELOW, POINTS_LOST = 10, 1.5, 0.5
 
 
@@ -43,6 +42,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
         checkpoint = load_checkpoint(recipe.checkpoint)
         dataset = load_data(recipe.training, data_folder(run.data_dir))
         rows[name] = _row(checkpoint.model, config_of(recipe), dataset)
+        rows[name] |= at_their_limits(checkpoint.model)
         rows[name] |= {f"{phase}, %": percent(value) for phase, value in checkpoint.metadata["accuracies"].items()}
         run.progress(f"{name}: {rows[name]}")
         if config_of(recipe).generator == "euler":
@@ -72,6 +72,27 @@ def depth_counts(model: nn.Sequential, images: torch.Tensor) -> dict[str, int]:
     assert isinstance(puppet, PuppetLayers)
     depths = puppet.layers.depths(puppet.complexity(images))
     return {str(depth): int((depths == depth).sum()) for depth in puppet.layers.depth_range if (depths == depth).any()}
+
+
+@torch.no_grad()
+def at_their_limits(model: nn.Sequential) -> dict[str, float]:
+    """Of all kernels that images may have the share at the ends of their range; of Euler's steps that of G's words."""
+    puppet = model.get_submodule("puppet")
+    assert isinstance(puppet, PuppetLayers)
+    layers = puppet.layers
+    puppeteer = layers.puppeteer
+    limit = -puppeteer.kernel_words.minimum * 2.0**-puppeteer.kernel_fraction
+    kernels, slopes = [], []
+    for depth in layers.depth_range:
+        levels = torch.tensor(layers.levels_of(depth))
+        depths = torch.full_like(levels, depth)
+        largest = limit - 2.0**-puppeteer.kernel_fraction
+        of_depth = torch.stack(puppeteer.kernels(depths, levels))
+        kernels.append(((of_depth == -limit) | (of_depth == largest)).flatten())
+        if isinstance(puppeteer, EulerPuppeteer):
+            slopes.append((puppeteer.slopes(depths, levels).abs() == puppeteer.limit).flatten())
+    found = {"kernels at their limits, %": percent(float(torch.cat(kernels).float().mean()))}
+    return found | ({"G at its limits, %": percent(float(torch.cat(slopes).float().mean()))} if slopes else {})
 
 
 def mean_depth(counts: dict[str, int]) -> float:
@@ -127,20 +148,14 @@ def _twin(recipe: Recipe, depth: int, dataset: Dataset, run: BenchmarkRun) -> di
 
 
 def _degenerate(recipe: Recipe, run: BenchmarkRun) -> dict[str, Any]:
-    """The Euler generator from a constant state, in floating point."""
+    """The Euler generator from a constant state, trained as the recipe's float phase."""
     config = replace(config_of(recipe), pattern_rank=0, precision=FLOAT)
     train = recipe.training.train
     assert train.pretrain is not None
-    train = replace(
-        train,
-        epochs=DEGENERATE_EPOCHS,
-        learning_rate=train.pretrain.learning_rate,
-        pretrain=None,
-        distillation=None,
-    )
+    train = replace(train, epochs=train.pretrain.epochs, learning_rate=train.pretrain.learning_rate, pretrain=None)
     dataset = load_data(recipe.training, data_folder(run.data_dir))
     training = replace(recipe.training, model=config, train=train)
-    return _trained("no pattern", training, config, dataset, run) | {"epochs": DEGENERATE_EPOCHS}
+    return _trained("no pattern", training, config, dataset, run)
 
 
 def _trained(

@@ -259,7 +259,15 @@ def _generated_layers(op: GeneratedLayers, maps: Tensor, kernels: Tensor, consta
     window = SlidingWindow(kernel=(3, 3), padding=(1, 1, 1, 1), pad_value=0)
     for layer, weights in enumerate(kernels):
         sums = _product(compute(window, maps), weights, 1)
-        maps = layer_output(op, maps, sums, constants["multipliers"][layer], constants["offsets"][layer])
+        maps = layer_output(
+            maps,
+            sums,
+            constants["multipliers"][layer],
+            constants["offsets"][layer],
+            shift=op.shift,
+            output=op.output,
+            residual=op.residual,
+        )
     return maps
 
 

@@ -25,6 +25,8 @@ Floats = npt.NDArray[np.float64]
 
 _CHUNK = 250
 """Images at once: so many stay in a processor's cache."""
+DEEPEST = 8
+"""The depth of images of the largest complexity: entropies of 256 bins are 8 bits at most, and coth(1 / 8) is 8.04."""
 _TIE = 1e-9
 """Part of a bin's lower edge by which a float64 magnitude may fall short of it: exact ones meet edges."""
 

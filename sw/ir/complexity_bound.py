@@ -21,6 +21,7 @@ from karui.sw.ir.complexity_arithmetic import (
 from karui.sw.ir.complexity_op import (
     BINS,
     COMPLEXITY_FRACTION,
+    GROWTH_BITS,
     MANTISSA_BITS,
     PART_BITS,
     TWIDDLE_FRACTION,
@@ -31,7 +32,6 @@ from karui.sw.ir.tensor import GraphError
 from karui.sw.numerics import Rounding, shift_right, signed
 
 _CHUNK = 250
-_GROWTH_BITS = 16
 
 
 def spectrum_error(op: Complexity, height: int, width: int) -> float:
@@ -111,7 +111,7 @@ def check_values(op: Complexity, tables: ComplexityTables) -> None:
     one = 1 << TWIDDLE_FRACTION
     for what, table, low, high in (
         ("twiddles are", np.concatenate([rows, columns], axis=1), -one, one),
-        ("growth of c log2 c is", growth, 0, (1 << _GROWTH_BITS) - 1),
+        ("growth of c log2 c is", growth, 0, (1 << GROWTH_BITS) - 1),
         ("steps of an octave are", steps, 0, (1 << MANTISSA_BITS) - 1),
     ):
         if table.min() < low or table.max() > high:

@@ -24,6 +24,8 @@ BINS_PER_OCTAVE = 8
 OCTAVES = BINS // (2 * BINS_PER_OCTAVE)
 """Octaves of magnitude that have bins of their own."""
 _SPECTRUM_FRACTION = 4
+GROWTH_BITS = 16
+"""Bits of an entry of the table of c log2 c's growth at most."""
 PART_BITS = 23
 """Bits of a part of the spectrum without its sign at most: its square's leading bits fit 64 bits."""
 _SUM_BITS = 18
@@ -132,12 +134,19 @@ def complexity_of(shape: tuple[int, ...], pixel: NumberFormat) -> tuple[Complexi
     Raises
     ------
     ValueError
-        If it is not the shape of an image of 2x2 or more, with 1 or 3 channels.
+        If it is not the shape of an image of 2x2 or more, with 1 or 3 channels, or of one of so many elements that the
+        table's entries had more than `GROWTH_BITS`, from 24,108 on.
     """
     if len(shape) != 3 or min(shape[:2]) < 2 or shape[-1] not in (1, 3):
         raise ValueError(f"a complexity is that of an image (height, width, 1 or 3), not of shape {shape}")
     height, width, channels = shape
     count, magnitudes = height * width * channels, height * width
+    growth = _growth(count)
+    if growth.max() >> GROWTH_BITS:
+        raise ValueError(
+            f"a complexity is that of an image of fewer than 24,108 elements, not of {height} x {width} x {channels}: "
+            "resize it"
+        )
     # The brightness less the centre, summed over a row, has as many bits as the words and log2 of the width.
     fraction = _SUM_BITS - pixel.bits - (width - 1).bit_length()
     reach = (magnitudes * pixel.maximum).bit_length()
@@ -154,9 +163,7 @@ def complexity_of(shape: tuple[int, ...], pixel: NumberFormat) -> tuple[Complexi
         shift=shift,
         output=unsigned(COMPLEXITY_FRACTION + 4, fraction=COMPLEXITY_FRACTION),
     )
-    return op, ComplexityTables(
-        rows=_twiddles(width), columns=_twiddles(height), growth=_growth(count), steps=_octave_steps()
-    )
+    return op, ComplexityTables(rows=_twiddles(width), columns=_twiddles(height), growth=growth, steps=_octave_steps())
 
 
 def _twiddles(length: int) -> Table:

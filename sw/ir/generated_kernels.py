@@ -38,11 +38,6 @@ def levels_of(op: GeneratedLayers, complexity: Integers) -> Integers:
     return ((complexity >> op.level_shift) - op.first_level).clip(0, op.generator.levels - 1)
 
 
-def level_words(op: GeneratedLayers) -> Integers:
-    """Twice the complexity in the middle of each level: what the network takes every frame of the level to have."""
-    return ((np.arange(op.generator.levels) + op.first_level) * 2 + 1) << op.level_shift
-
-
 def kernels_of(op: GeneratedLayers, constants: Mapping[str, Integers], depth: int, levels: Integers) -> Integers:
     """The kernels of frames of one depth.
 
@@ -126,10 +121,22 @@ def layer_factors(generator: LowRankGenerator, constants: Mapping[str, Integers]
     return _rounded(constants["u"] * coefficients[:, :, None], generator.u_shift, FACTOR)
 
 
-def layer_output(op: GeneratedLayers, maps: Any, sums: Any, multipliers: Any, offsets: Any) -> Any:
-    """What a layer makes of its input and its sums (..., C); of NumPy arrays or torch tensors alike."""
-    scaled = shift_right(sums * multipliers + offsets, op.shift, Rounding.HALF_UP)
-    return saturate(maps + scaled if op.residual else scaled, op.output.minimum, op.output.maximum)
+def layer_output(
+    maps: Any, sums: Any, multipliers: Any, offsets: Any, *, shift: int, output: NumberFormat, residual: bool
+) -> Any:
+    """What a layer makes of its input and its sums; of integer NumPy arrays or torch tensors alike.
+
+    Parameters
+    ----------
+    maps, sums : array or Tensor
+        Of one shape.
+    multipliers, offsets : array or Tensor
+        One each a channel, of a shape that broadcasts to theirs.
+    shift, output, residual
+        See `GeneratedLayers`.
+    """
+    scaled = shift_right(sums * multipliers + offsets, shift, Rounding.HALF_UP)
+    return saturate(maps + scaled if residual else scaled, output.minimum, output.maximum)
 
 
 def _rounded(values: Integers, shift: int, words: NumberFormat) -> Integers:

@@ -17,6 +17,8 @@ KERNEL = signed(8)
 """Format of a kernel's weight."""
 FACTOR = signed(14)
 """Format of a low-rank generator's coefficients of a layer, and of these times a column."""
+LARGEST_SHIFT = 62
+"""Places that a value of 64 bits can drop and still be rounded."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -41,7 +43,7 @@ class EulerGenerator:
     levels, rank : int
         Values of a frame's level; terms of the pattern.
     pattern_shift, depthwise_shift, pointwise_shift, step_shift, kernel_shift : int
-        0 or more.
+        0 to `LARGEST_SHIFT`.
     limit : int
         A power of two that `STATE` holds.
     """
@@ -95,7 +97,7 @@ class LowRankGenerator:
     centre : int
         The level at which c is c0.
     h_shift, a_shift, u_shift, kernel_shift : int
-        0 or more.
+        0 to `LARGEST_SHIFT`.
     """
 
     levels: int
@@ -109,6 +111,8 @@ class LowRankGenerator:
 
     def __post_init__(self) -> None:
         _check_at_least(1, "a low-rank generator", levels=self.levels, rank=self.rank, terms=self.terms)
+        if not 0 <= self.centre < self.levels:
+            raise ValueError(f"a low-rank generator: centre is a level of 0 to {self.levels - 1}, not {self.centre}")
         _check_shifts("a low-rank generator", self)
 
     def constants(self, channels: int, depths: range) -> Shapes:
@@ -147,12 +151,14 @@ class GeneratedLayers:
         1 or more.
     depth_steps : tuple of int
         Ascending.
-    level_shift, first_level : int
+    level_shift : int
+        0 to `LARGEST_SHIFT`.
+    first_level : int
         0 or more.
     accumulator : NumberFormat
         Of the convolutions' sums; `verify` proves that it is wide enough for any kernels.
     shift : int
-        0 or more.
+        0 to `LARGEST_SHIFT`.
     output : NumberFormat
         Unsigned; of the map, of what layers pass on and of the result.
     residual : bool
@@ -171,9 +177,8 @@ class GeneratedLayers:
 
     def __post_init__(self) -> None:
         _check_at_least(1, "generated layers", first_depth=self.first_depth)
-        _check_at_least(
-            0, "generated layers", level_shift=self.level_shift, first_level=self.first_level, shift=self.shift
-        )
+        _check_at_least(0, "generated layers", first_level=self.first_level)
+        _check_shift("generated layers", level_shift=self.level_shift, shift=self.shift)
         if any(after <= before for before, after in zip(self.depth_steps, self.depth_steps[1:], strict=False)):
             raise ValueError(f"depth_steps ascend; {self.depth_steps} do not")
 
@@ -200,5 +205,12 @@ def _check_at_least(least: int, what: str, **values: int) -> None:
 
 
 def _check_shifts(what: str, generator: Generator) -> None:
-    shifts = {field.name: getattr(generator, field.name) for field in fields(generator) if "shift" in field.name}
-    _check_at_least(0, what, **shifts)
+    _check_shift(
+        what, **{field.name: getattr(generator, field.name) for field in fields(generator) if "shift" in field.name}
+    )
+
+
+def _check_shift(what: str, **shifts: int) -> None:
+    for name, shift in shifts.items():
+        if not 0 <= shift <= LARGEST_SHIFT:
+            raise ValueError(f"{what}: {name} is 0 to {LARGEST_SHIFT}, not {shift}")

@@ -13,10 +13,11 @@ from karui.sw.ir.puppet_ops import EulerGenerator, Generator, LowRankGenerator
 from karui.sw.lower.unsupported import UnsupportedLayer
 from karui.sw.lower.values import Integers, Lowering, Scores, Value, fixed, integers, one_fraction
 from karui.sw.nn.continuous_puppeteer import BASIS_WORDS, FACTOR_WORDS, ContinuousPuppeteer
+from karui.sw.nn.euler_puppeteer import STATE_FRACTION, STEP_FRACTION, EulerPuppeteer
 from karui.sw.nn.factor import Factor
 from karui.sw.nn.generated_layers import GeneratedLayers
 from karui.sw.nn.image_complexity import PIXEL, ImageComplexity
-from karui.sw.nn.puppeteer import STATE_FRACTION, STEP_FRACTION, EulerPuppeteer, Puppeteer
+from karui.sw.nn.puppeteer import Puppeteer
 from karui.sw.numerics import NumberFormat
 
 Constants = dict[str, Integers]

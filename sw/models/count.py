@@ -13,6 +13,7 @@ from karui.sw.nn.binary_linear import BinaryLinear
 from karui.sw.nn.capsule import CapsulePrediction
 from karui.sw.nn.fastfood import Fastfood
 from karui.sw.nn.generated_layers import GeneratedLayers
+from karui.sw.nn.generated_stem import GeneratedStem
 from karui.sw.nn.logit_scale import LogitScale
 from karui.sw.nn.quant_conv import QuantConv2d
 from karui.sw.nn.quant_linear import QuantLinear
@@ -27,6 +28,8 @@ ELEMENTWISE = (
     nn.PReLU,
     LogitScale,
 )
+# Layers whose kernels are generated: what they own is counted with them, what generates their kernels computes is not.
+GENERATED = (GeneratedLayers, GeneratedStem)
 
 
 class UncountableLayer(ValueError):
@@ -137,7 +140,7 @@ def count(model: nn.Module, input_shape: Sequence[int]) -> NetworkCount:
     counted: set[nn.Parameter] = set()
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        parameters = set(module.parameters(recurse=isinstance(module, GeneratedLayers))) - counted
+        parameters = set(module.parameters(recurse=isinstance(module, GENERATED))) - counted
         counted.update(parameters)
         total = sum(parameter.numel() for parameter in parameters)
         counts.append(_layer_count(names[module], module, inputs[0], output, total))
@@ -170,9 +173,9 @@ def _counted(model: nn.Module) -> dict[nn.Module, str]:
     for name, module in model.named_modules():
         if any(name.startswith(f"{outer}.") for outer in generated):
             continue
-        if isinstance(module, GeneratedLayers):
+        if isinstance(module, GENERATED):
             generated.append(name)
-        if isinstance(module, GeneratedLayers) or any(True for _ in module.parameters(False)):
+        if isinstance(module, GENERATED) or any(True for _ in module.parameters(False)):
             names[module] = name
     return names
 
@@ -188,9 +191,9 @@ def _layer_count(name: str, module: nn.Module, given: Tensor, output: Tensor, pa
         case CapsulePrediction():
             macs = module.weight.numel()
         case GeneratedLayers():
-            # Of the least depth; what generates the kernels is not counted.
-            kernel = (KERNEL_SIDE, KERNEL_SIDE)
-            macs = module.first_depth * output.numel() * KERNEL_SIDE**2 * module.channels
+            kernel, macs = (KERNEL_SIDE, KERNEL_SIDE), _generated_macs(module, given)
+        case GeneratedStem():
+            kernel, macs = (KERNEL_SIDE, KERNEL_SIDE), output.numel() * KERNEL_SIDE**2 * module.in_channels
         case nn.Linear() | QuantLinear() | BinaryLinear():
             macs = output.numel() * module.weight[0].numel()
         case Fastfood():
@@ -211,3 +214,15 @@ def _layer_count(name: str, module: nn.Module, given: Tensor, output: Tensor, pa
         parameters=parameters,
         macs=macs,
     )
+
+
+def _generated_macs(layers: GeneratedLayers, given: Tensor) -> int:
+    """Of the least depth."""
+    macs, inputs, positions = 0, given.shape[1], given.shape[2:]
+    for layer in range(layers.first_depth):
+        outputs = layers.width(layer)
+        macs += math.prod(positions) * KERNEL_SIDE**2 * inputs * outputs
+        inputs = outputs
+        if layer < len(layers.widths):
+            positions = torch.Size(side // 2 for side in positions)
+    return macs

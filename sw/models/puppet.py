@@ -7,20 +7,25 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from karui.sw.ir.complexity_arithmetic import depth_steps
+from karui.sw.ir.complexity_arithmetic import DEEPEST, depth_steps
 from karui.sw.ir.complexity_op import COMPLEXITY_FRACTION
 from karui.sw.models.blocks import ACTIVATION_LIMIT, Blocks, Residual, check_network
 from karui.sw.models.lenet import named
 from karui.sw.nn.continuous_puppeteer import ContinuousPuppeteer, Polynomials, Sines
-from karui.sw.nn.generated_layers import GeneratedLayers, GeneratedStem
-from karui.sw.nn.image_complexity import ImageComplexity
+from karui.sw.nn.euler_puppeteer import EulerPuppeteer
+from karui.sw.nn.generated_layers import GeneratedLayers
+from karui.sw.nn.generated_stem import GeneratedStem
+from karui.sw.nn.image_complexity import ImageComplexity, complexity_of_bytes
 from karui.sw.nn.precision import FLOAT, Precision
-from karui.sw.nn.puppeteer import EulerPuppeteer, Levels, Puppeteer
+from karui.sw.nn.puppeteer import Levels, Puppeteer
 
 STEM_KERNEL = 3
 # Layers of a VGG-like puppet with fewer channels.
 VGG_NARROW = 2
+# Least rows and columns behind the stem that both of its pools can halve.
+VGG_LEAST_SIDE = 1 << VGG_NARROW
 BASES = {"sines": Sines, "polynomials": Polynomials}
+GENERATOR_BITS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +43,8 @@ class PuppetConfig:
     stem_stride
         Step of the first convolution.
     first_depth, last_depth
-        Least and largest number of generated layers; images that ask for fewer or more get these.
+        Least and largest number of generated layers; images that ask for fewer or more get these. No image asks for
+        more than 8.
     generator
         ``euler``: steps of a differential equation. ``sines``, ``polynomials``: all layers at once, from functions of
         the place in the depth; trained as the network of ``euler`` first, to which they are then fitted. ``stored``:
@@ -46,18 +52,24 @@ class PuppetConfig:
     puppet
         ``plain``; ``residual``: each generated layer adds its input; ``vgg``: the first two generated layers have a
         quarter and half of the channels, with a max pool behind each, and kernels that are pooled views of the others;
-        there is no graph of that.
+        generated ones are in floating point.
     stem
         ``stored``, or ``generated``: the first convolution's kernels are a pooled view of the Euler generator's initial
         state, in floating point.
     level_bits
         Kernels change with the complexity in steps of ``2**-level_bits``.
     pattern_rank
-        Outer products in the Euler generator's initial state.
+        Outer products in the Euler generator's initial state; 0, the equations as published, in floating point.
     rank, terms
         Outer products of the other generators, and functions of the depth.
     precision
-        Widths of weights and activations; a quantized generator's constants have 8 bits.
+        Widths of the weights of stem and classifier, and of activations; a quantized generator's constants have 8
+        bits whatever the weights have.
+
+    Raises
+    ------
+    ValueError
+        If any of these, or two together, are not as above; the line says which.
     """
 
     image: tuple[int, int, int] = (1, 28, 28)
@@ -90,11 +102,6 @@ class PuppetConfig:
             raise ValueError(f"generator must be one of euler, {', '.join(BASES)}, stored, not {self.generator!r}")
         if self.puppet not in ("plain", "residual", "vgg"):
             raise ValueError(f"puppet must be plain, residual or vgg, not {self.puppet!r}")
-        if self.puppet == "vgg" and (self.channels % 4 or self.first_depth <= VGG_NARROW):
-            raise ValueError(
-                f"a vgg puppet has channels that 4 divides and a first_depth of more than {VGG_NARROW}, not channels = "
-                f"{self.channels} and first_depth = {self.first_depth}"
-            )
         if self.stem not in ("stored", "generated"):
             raise ValueError(f"stem must be stored or generated, not {self.stem!r}")
         if self.stem == "generated" and (self.generator != "euler" or self.precision != FLOAT):
@@ -104,6 +111,34 @@ class PuppetConfig:
                 f"stored kernels are of one depth: first_depth = {self.first_depth} and last_depth = "
                 f"{self.last_depth} must be equal"
             )
+        if self.puppet == "vgg":
+            self._check_vgg()
+        if self.generator != "stored":
+            self._check_generated()
+
+    def _check_vgg(self) -> None:
+        if self.channels % 4 or self.first_depth <= VGG_NARROW:
+            raise ValueError(
+                f"a vgg puppet has channels that 4 divides and a first_depth of more than {VGG_NARROW}, not channels = "
+                f"{self.channels} and first_depth = {self.first_depth}"
+            )
+        sides = tuple(-(-side // self.stem_stride) for side in self.image[1:])
+        if min(sides) < VGG_LEAST_SIDE:
+            raise ValueError(
+                f"a vgg puppet halves maps of {VGG_LEAST_SIDE} x {VGG_LEAST_SIDE} or more, not of {sides[0]} x "
+                f"{sides[1]}: take larger images or a stem_stride below {self.stem_stride}"
+            )
+
+    def _check_generated(self) -> None:
+        if self.last_depth > DEEPEST:
+            raise ValueError(f"last_depth must be {DEEPEST} or less, which no image goes beyond, not {self.last_depth}")
+        complexity_of_bytes(self.image)
+        if self.precision == FLOAT:
+            return
+        if self.puppet == "vgg":
+            raise ValueError("a vgg puppet of generated kernels is in floating point; take puppet = plain or residual")
+        if self.pattern_rank == 0:
+            raise ValueError("without a pattern the generator is in floating point; take a pattern_rank of 1 or more")
 
     @property
     def is_continuous(self) -> bool:
@@ -177,7 +212,6 @@ def build_puppet(config: PuppetConfig) -> nn.Sequential:
         puppeteer = build_puppeteer(config)
         layers = GeneratedLayers(
             puppeteer,
-            config.channels,
             first_depth=config.first_depth,
             depth_steps=depth_steps(config.first_depth, config.last_depth),
             residual=config.puppet == "residual",
@@ -197,7 +231,7 @@ def build_puppet(config: PuppetConfig) -> nn.Sequential:
 
 def build_puppeteer(config: PuppetConfig) -> Puppeteer:
     """Build the generator of a configuration that has one."""
-    bits = config.precision.weight_bits
+    bits = None if config.precision == FLOAT else GENERATOR_BITS
     if config.is_continuous:
         basis = BASES[config.generator](config.terms)
         return ContinuousPuppeteer(config.channels, config.levels, basis, rank=config.rank, bits=bits)
@@ -205,8 +239,18 @@ def build_puppeteer(config: PuppetConfig) -> Puppeteer:
 
 
 def fixed_twin(config: PuppetConfig, depth: int) -> PuppetConfig:
-    """The network of stored kernels that a puppet is compared with, of one depth."""
-    return replace(config.teaching, generator="stored", stem="stored", first_depth=depth, last_depth=depth)
+    """The network of stored kernels that a puppet is compared with, of one depth; the same for any generator."""
+    return replace(
+        config,
+        generator="stored",
+        stem="stored",
+        first_depth=depth,
+        last_depth=depth,
+        level_bits=PuppetConfig.level_bits,
+        pattern_rank=PuppetConfig.pattern_rank,
+        rank=PuppetConfig.rank,
+        terms=PuppetConfig.terms,
+    )
 
 
 def _stored_layers(config: PuppetConfig, blocks: Blocks) -> list[nn.Module]:

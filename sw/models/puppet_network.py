@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from karui.sw.ir.complexity_op import COMPLEXITY_FRACTION
-from karui.sw.nn.generated_layers import Grouped, pooled_view
+from karui.sw.nn.euler_puppeteer import SLOPE_GAIN, EulerPuppeteer
 from karui.sw.nn.image_complexity import ImageComplexity
-from karui.sw.nn.puppeteer import PATTERN_DEVIATION, EulerPuppeteer, Levels
+from karui.sw.nn.image_groups import ImageGroups, pooled_view
+from karui.sw.nn.puppeteer import KERNEL_DEVIATION, Levels
+
+# Time that all layers' steps take together, at most: that of Puppet-CNN, whose depth is coth(1 / H) at steps of
+# tanh(1 / H). The state grows exponentially with it, and deep networks would have their last kernels at the limit.
+WHOLE_TIME = 1.0
 
 
 class PuppetNetwork(nn.Module):
@@ -17,8 +24,9 @@ class PuppetNetwork(nn.Module):
 
     The generated state is as large as the largest convolution; each layer takes an average-pooled view of it, scaled
     to what a network's own kernels would be drawn with. Images of one step of complexity share their kernels and run
-    through the network together: its depth is fixed, the step size is theirs. All else, biases, batch norms and linear
-    layers, stays the network's own; batch norms see one group of images at a time.
+    through the network together: its depth is fixed, whatever the image, the step size is theirs. All else, biases,
+    batch norms, linear layers, one- and three-dimensional and transposed convolutions, stays the network's own; batch
+    norms see one group of images at a time.
 
     Parameters
     ----------
@@ -72,16 +80,19 @@ class PuppetNetwork(nn.Module):
         self.network = network
         self.complexity = ImageComplexity(image)
         per_unit = 1 << level_bits
+        levels = Levels(first=per_unit, count=8 * per_unit, shift=COMPLEXITY_FRACTION - level_bits)
+        longest = len(self.shapes) * math.tanh(1 / float(levels.complexities()[0]))
         self.puppeteer = EulerPuppeteer(
             max(max(shape[:2]) for shape in self.shapes.values()),
-            Levels(first=per_unit, count=8 * per_unit, shift=COMPLEXITY_FRACTION - level_bits),
+            levels,
             rank=pattern_rank,
             side=max(shape[2] for shape in self.shapes.values()),
+            slope_gain=SLOPE_GAIN * min(1.0, WHOLE_TIME / longest),
         )
 
     def forward(self, images: Tensor) -> Tensor:
         levels = self.puppeteer.levels.of(self.complexity(images))
-        batch = Grouped(torch.full_like(levels, len(self.shapes)), levels)
+        batch = ImageGroups(torch.full_like(levels, len(self.shapes)), levels)
         states = self.puppeteer.kernels(batch.depths, batch.levels)
         views = [_view(state, shape) for state, shape in zip(states, self.shapes.values(), strict=True)]
         outputs = []
@@ -100,5 +111,5 @@ def _view(kernels: Tensor, shape: tuple[int, ...]) -> Tensor:
         view = pooled.view(*view.shape[:3], side, side)
     # He's deviation, from that of the state; a mean of n independent values has a deviation of n**-0.5.
     averaged = kernels[0].numel() / view[0].numel()
-    scaled: Tensor = view * ((2 * averaged / (inputs * side**2)) ** 0.5 / PATTERN_DEVIATION)
+    scaled: Tensor = view * ((2 * averaged / (inputs * side**2)) ** 0.5 / KERNEL_DEVIATION)
     return scaled

@@ -68,7 +68,9 @@ def stored_size(model: nn.Sequential, config: PuppetConfig) -> StoredSize:
     """Count what a network stores: kernels or their generator with its pattern, batch norms, stem, classifier.
 
     Weights and a generator's constants have the width of their words, batch norms are a multiplier and an offset a
-    channel, as in the graph; everything else, and all of a real network, has 32 bits.
+    channel, as in the graph; everything else, and all of a real network, has 32 bits. Tables that the configuration
+    and these parameters determine are not counted: base and step of each level, and the words of sampled sines, which
+    the graph has instead of their frequencies and phases.
 
     Parameters
     ----------

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from karui.sw.ir.puppet_ops import FACTOR, KERNEL_AREA, KERNEL_SIDE
 from karui.sw.nn.factor import Factor, rounded_or_limited
-from karui.sw.nn.puppeteer import KERNEL_LIMIT, PATTERN_DEVIATION, Levels, Puppeteer
-from karui.sw.nn.rounded_words import replaced
+from karui.sw.nn.puppeteer import KERNEL_DEVIATION, KERNEL_LIMIT, Levels, Puppeteer
+from karui.sw.nn.rounded_words import replaced, round_words
 from karui.sw.nn.weight_quantizer import power_of_two
-from karui.sw.numerics import signed
+from karui.sw.numerics import Rounding, signed
 
 # Sampled functions of the depth are below 1, coefficients of a layer and their products with a column below 32.
 BASIS_WORDS = signed(12, 11)
@@ -100,7 +100,7 @@ class ContinuousPuppeteer(Puppeteer):
         self.coefficients = Factor((2, basis.terms, rank), bits=bits)
         for factor in (self.u, self.v, self.t):
             nn.init.normal_(factor.weight)
-        nn.init.normal_(self.coefficients.weight, std=PATTERN_DEVIATION * (rank * basis.terms) ** -0.5)
+        nn.init.normal_(self.coefficients.weight, std=KERNEL_DEVIATION * (rank * basis.terms) ** -0.5)
 
     @property
     def centre(self) -> int:
@@ -210,7 +210,7 @@ class ContinuousPuppeteer(Puppeteer):
         """Rounded to the steps of the coefficients, half up."""
         fraction = self.coefficients.weight_fraction()
         scale, step = (power_of_two(exponent).to(offsets.dtype) for exponent in (fraction, -fraction))
-        return replaced(offsets, (offsets.detach() * scale + 0.5).floor() * step)
+        return replaced(offsets, round_words(offsets.detach() * scale, Rounding.HALF_UP) * step)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, {type(self.basis).__name__}, rank={self.rank}, bits={self.bits}"

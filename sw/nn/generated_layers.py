@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from karui.sw.ir.puppet_ops import KERNEL_AREA
-from karui.sw.nn.puppeteer import EulerPuppeteer, Puppeteer
+from karui.sw.ir.complexity_op import COMPLEXITY_FRACTION
+from karui.sw.ir.generated_kernels import layer_output
+from karui.sw.ir.puppet_ops import KERNEL_AREA, KERNEL_SIDE
+from karui.sw.nn.image_groups import ImageGroups, convolve, pooled_view
+from karui.sw.nn.puppeteer import Puppeteer
 from karui.sw.nn.quant_activation import QuantReLU
 from karui.sw.numerics import unsigned
 
@@ -32,7 +35,7 @@ class GeneratedLayers(nn.Module):
     Parameters
     ----------
     puppeteer
-        Generates the kernels.
+        Generates the kernels, 3x3; of words, if activations are.
     first_depth
         Of images less complex than any of `depth_steps`.
     depth_steps
@@ -48,14 +51,20 @@ class GeneratedLayers(nn.Module):
 
     Attributes
     ----------
+    channels
+        Of the generated kernels.
     norms
         A batch norm a layer, common to all depths.
+
+    Raises
+    ------
+    ValueError
+        If depths, widths or the generator's kernels are not as above.
     """
 
     def __init__(
         self,
         puppeteer: Puppeteer,
-        channels: int,
         *,
         first_depth: int,
         depth_steps: Sequence[int],
@@ -72,14 +81,18 @@ class GeneratedLayers(nn.Module):
                 f"widths of their own are for less than the first {first_depth} layers of a network that is not "
                 f"residual, not {list(widths)}"
             )
+        if puppeteer.side != KERNEL_SIDE:
+            raise ValueError(f"generated layers have kernels of 3 x 3, not of {puppeteer.side} x {puppeteer.side}")
+        if bits is not None and not puppeteer.is_quantized:
+            raise ValueError(f"activations of {bits} bits need kernels of words; build the generator with bits")
         self.puppeteer = puppeteer
-        self.channels = channels
+        self.channels = puppeteer.channels
         self.first_depth = first_depth
         self.depth_steps = tuple(depth_steps)
         self.residual = residual
         self.widths = tuple(widths)
         self.activation = QuantReLU(bits=bits, limit=limit)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(self.width(layer)) for layer in range(self.last_depth))
+        self.norms = nn.ModuleList(PositiveBatchNorm2d(self.width(layer)) for layer in range(self.last_depth))
 
     @property
     def last_depth(self) -> int:
@@ -99,8 +112,22 @@ class GeneratedLayers(nn.Module):
         """The depth of images of so much complexity, in words."""
         return self.first_depth + torch.bucketize(words, torch.tensor(self.depth_steps, dtype=words.dtype), right=True)
 
+    def levels_of(self, depth: int) -> range:
+        """The levels that images of a depth can have."""
+        steps = (0, *self.depth_steps, 1 << (COMPLEXITY_FRACTION + 4))
+        place = depth - self.first_depth
+        first, last = self.puppeteer.levels.of(torch.tensor([steps[place], steps[place + 1] - 1])).tolist()
+        return range(first, last + 1)
+
     def forward(self, feature_map: Tensor, complexity: Tensor) -> Tensor:
-        batch = Grouped(self.depths(complexity.flatten()), self.puppeteer.levels.of(complexity.flatten()))
+        """Convolve maps (N, C, H, W), C that of the first width, by words of complexity (N) or (N, 1), int64.
+
+        Returns
+        -------
+        Tensor
+            Maps of `channels`; H and W halved once for each of `widths`.
+        """
+        batch = ImageGroups(self.depths(complexity.flatten()), self.puppeteer.levels.of(complexity.flatten()))
         # A state of 16 bits does not fit bfloat16, where convolutions may compute.
         with torch.autocast("cpu", enabled=False):
             kernels = self.puppeteer.kernels(batch.depths, batch.levels)
@@ -114,37 +141,32 @@ class GeneratedLayers(nn.Module):
 
     def _layer(self, layer: int, values: Tensor, kernels: Tensor, counts: list[int]) -> Tensor:
         norm = self.norms[layer]
-        assert isinstance(norm, nn.BatchNorm2d)
         if self.activation.bits is None or norm.training or self.widths:
             sums = convolve(values, pooled_view(kernels.to(values.dtype), self.width(layer), values.shape[1]), counts)
-            with torch.no_grad():
-                norm.weight.clamp_(min=SMALLEST_GAIN)
             scaled = norm(sums)
             activated: Tensor = self.activation(values + scaled if self.residual else scaled)
             return functional.max_pool2d(activated, 2) if layer < len(self.widths) else activated
-        return self._words(layer, values, kernels, counts)
+        with torch.autocast("cpu", enabled=False):
+            return self._words(layer, values, kernels, counts)
 
     @torch.no_grad()
     def _words(self, layer: int, values: Tensor, kernels: Tensor, counts: list[int]) -> Tensor:
         """The layer as the graph computes it, in integers held by floats."""
         fraction = self.activation.fraction
-        words, kernels = (values * 2.0**fraction).to(self._sum_type), kernels * 2.0**self.kernel_fraction
-        sums = convolve(words, kernels.to(self._sum_type), counts).double()
+        words, kernels = (values * 2.0**fraction).to(self._sum_type), kernels * 2.0**self.puppeteer.kernel_fraction
+        sums = convolve(words, kernels.to(self._sum_type), counts).long()
         multipliers, offsets, shift = self.scaling()
-        scaled = sums * multipliers[layer].double()[:, None, None] + offsets[layer].double()[:, None, None]
-        # Exact: products of 24 and 12 bits and an offset, in 53.
-        rounded = (scaled * 2.0**-shift + 0.5).floor()
-        if self.residual:
-            rounded = rounded + words
-        rounded = rounded.clamp(0, unsigned(self._bits).maximum)
-        return (rounded * 2.0**-fraction).to(values.dtype)
-
-    @property
-    def kernel_fraction(self) -> int:
-        """n of a kernel's ``weight = word * 2**-n``."""
-        fraction = self.puppeteer.kernel_words.fraction
-        assert isinstance(fraction, int)
-        return fraction
+        outputs = layer_output(
+            words.long(),
+            sums,
+            multipliers[layer][:, None, None],
+            offsets[layer][:, None, None],
+            shift=shift,
+            output=unsigned(self._bits),
+            residual=self.residual,
+        )
+        scaled: Tensor = (outputs * 2.0**-fraction).to(values.dtype)
+        return scaled
 
     @property
     def _bits(self) -> int:
@@ -165,7 +187,7 @@ class GeneratedLayers(nn.Module):
         The shift is the largest with which all multipliers have `MULTIPLIER_BITS`.
         """
         gains, offsets = (torch.stack(parts) for parts in zip(*map(_affine, self.norms), strict=True))
-        gains = gains * 2.0**-self.kernel_fraction
+        gains = gains * 2.0**-self.puppeteer.kernel_fraction
         offsets = offsets * 2.0**self.activation.fraction
         largest = (1 << MULTIPLIER_BITS) - 1
         shift = max(math.floor(math.log2(largest / float(gains.max()))), 0)
@@ -175,95 +197,27 @@ class GeneratedLayers(nn.Module):
         return f"{self.channels}, depths {self.first_depth} to {self.last_depth}, residual={self.residual}"
 
 
-class GeneratedStem(nn.Module):
-    """A network's first convolution with batch norm and ReLU, its kernels views of the Euler generator's first state.
+class PositiveBatchNorm2d(nn.BatchNorm2d):
+    """A batch norm with gains of `SMALLEST_GAIN` at least: training sets them back to that before each forward pass."""
 
-    Parameters
-    ----------
-    puppeteer
-        Whose state it is; another module's, which owns its parameters.
-    in_channels, out_channels, stride
-        Of the convolution.
-    limit
-        See `QuantReLU`; it has real values.
-    """
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return functional.batch_norm(
+                input, self.running_mean, self.running_var, self.gains(), self.bias, eps=self.eps
+            )
+        # Past autograd: between two forward passes of one backward pass nothing changes.
+        self.weight.data.clamp_(min=SMALLEST_GAIN)
+        return super().forward(input)
 
-    def __init__(
-        self, puppeteer: EulerPuppeteer, in_channels: int, out_channels: int, *, stride: int, limit: float = 4.0
-    ) -> None:
-        super().__init__()
-        # Not a submodule: its parameters would have two names.
-        self._puppeteer = (puppeteer,)
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.stride = stride
-        self.norm = nn.BatchNorm2d(out_channels)
-        self.activation = QuantReLU(limit=limit)
-
-    def forward(self, images: Tensor, complexity: Tensor) -> Tensor:
-        (puppeteer,) = self._puppeteer
-        levels = puppeteer.levels.of(complexity.flatten())
-        batch = Grouped(torch.zeros_like(levels), levels)
-        with torch.autocast("cpu", enabled=False):
-            state = torch.unflatten(puppeteer.states(batch.depths, batch.levels)[0], 3, (puppeteer.side,) * 2)
-        kernels = pooled_view(state.to(images.dtype), self.out_channels, self.in_channels)
-        sums = convolve(images[batch.order], kernels, batch.counts, stride=self.stride)
-        activated: Tensor = self.activation(self.norm(sums[batch.back]))
-        return activated
-
-
-class Grouped:
-    """A batch sorted into groups of images that have their kernels in common, the deepest first.
-
-    Parameters
-    ----------
-    depths, levels
-        One of each an image.
-
-    Attributes
-    ----------
-    depths, levels
-        One of each a group.
-    counts
-        Images of each group.
-    order, back
-        Images in the order of the groups, and from that order back to the batch's.
-    """
-
-    def __init__(self, depths: Tensor, levels: Tensor) -> None:
-        span = int(levels.max()) + 1 if len(levels) else 1
-        pairs, counts = torch.unique(depths * span + levels, return_counts=True)
-        self.depths, self.levels = (pairs // span).flip(0), (pairs % span).flip(0)
-        self.counts: list[int] = counts.flip(0).tolist()
-        self.order = torch.argsort(-(depths * span + levels), stable=True)
-        self.back = torch.argsort(self.order)
-
-
-def pooled_view(kernels: Tensor, outputs: int, inputs: int) -> Tensor:
-    """Kernels (groups, C, C, side, side) averaged over neighbouring channels: (groups, outputs, inputs, side, side)."""
-    if kernels.shape[1:3] == (outputs, inputs):
-        return kernels
-    of_places = kernels.movedim((3, 4), (1, 2)).flatten(0, 2)
-    pooled = functional.adaptive_avg_pool2d(of_places[:, None], (outputs, inputs))
-    return pooled.view(len(kernels), *kernels.shape[3:], outputs, inputs).movedim((1, 2), (3, 4))
-
-
-def convolve(values: Tensor, kernels: Tensor, counts: Sequence[int], *, stride: int = 1) -> Tensor:
-    """Convolve neighbouring images of each group with the group's kernels (groups, outputs, inputs, 3, 3).
-
-    A convolution a group is the fastest on CPUs: at groups of four images it takes 1.3 times as long as one
-    convolution of all images with the same kernels, products of unfolded maps three times.
-    """
-    parts = torch.split(values.contiguous(), list(counts))
-    return torch.cat(
-        [functional.conv2d(part, kernel, stride=stride, padding=1) for part, kernel in zip(parts, kernels, strict=True)]
-    )
+    def gains(self) -> Tensor:
+        """The weights that count."""
+        return self.weight.clamp(min=SMALLEST_GAIN)
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """Gain and offset of a batch norm in float64."""
-    assert isinstance(norm, nn.BatchNorm2d)
+    assert isinstance(norm, PositiveBatchNorm2d)
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    gain = norm.weight.double().clamp(min=SMALLEST_GAIN) / (norm.running_var.double() + norm.eps).sqrt()
+    gain = norm.gains().double() / (norm.running_var.double() + norm.eps).sqrt()
     return gain, norm.bias.double() - norm.running_mean.double() * gain

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from karui.sw.ir.complexity_arithmetic import complexity_words
-from karui.sw.ir.complexity_op import complexity_of
+from karui.sw.ir.complexity_op import Complexity, ComplexityTables, complexity_of
 from karui.sw.numerics import unsigned
 
 PIXEL = unsigned(8)
@@ -31,8 +31,7 @@ class ImageComplexity(nn.Module):
     def __init__(self, image: tuple[int, int, int]) -> None:
         super().__init__()
         self.image = tuple(image)
-        channels, height, width = image
-        self.op, self.tables = complexity_of((height, width, channels), PIXEL)
+        self.op, self.tables = complexity_of_bytes(image)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -43,8 +42,14 @@ class ImageComplexity(nn.Module):
                 f"pixels must be integers of 0 to 255, not {images.min():g} to {images.max():g} with fractions or "
                 "beyond; take the bytes of the image"
             )
-        pixels = images.to(torch.int64).permute(0, 2, 3, 1).numpy()
+        pixels = images.to(torch.uint8).permute(0, 2, 3, 1).numpy()
         return torch.from_numpy(complexity_words(self.op, pixels, self.tables))
+
+
+def complexity_of_bytes(image: tuple[int, int, int]) -> tuple[Complexity, ComplexityTables]:
+    """The complexity of images of 8 bits (channels, height, width) and its tables, see `complexity_of`."""
+    channels, height, width = image
+    return complexity_of((height, width, channels), PIXEL)
 
 
 def _are_bytes(images: Tensor) -> bool:

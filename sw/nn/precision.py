@@ -1,5 +1,6 @@
 """Bits of a network's weights and activations."""
 
+import math
 from dataclasses import dataclass
 
 MINIMUM_BITS, MAXIMUM_BITS = 2, 8
@@ -57,6 +58,19 @@ def check_bits(name: str, bits: int | None) -> None:
             f"{name} must be {MINIMUM_BITS} to {MAXIMUM_BITS}, not {bits}; for real values leave it out, "
             f"for weights of 1 bit use the binary layers"
         )
+
+
+def check_power_of_two(name: str, value: float) -> float:
+    """Refuse the end of a range that is no power of two.
+
+    Raises
+    ------
+    ValueError
+        Naming the parameter.
+    """
+    if value <= 0 or math.frexp(value)[0] != 0.5:
+        raise ValueError(f"{name} must be a power of two such as 0.5, 1 or 4, not {value}")
+    return float(value)
 
 
 FLOAT = Precision(weight_bits=None, activation_bits=None)

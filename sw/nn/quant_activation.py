@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional
 
-from karui.sw.nn.precision import check_bits
+from karui.sw.nn.precision import check_bits, check_power_of_two
 
 
 class _RoundClamped(Function):
@@ -45,10 +45,8 @@ class QuantActivation(nn.Module):
     def __init__(self, *, bits: int | None, limit: float, signed: bool) -> None:
         super().__init__()
         check_bits("bits", bits)
-        if limit <= 0 or math.frexp(limit)[0] != 0.5:
-            raise ValueError(f"limit must be a power of two such as 0.5, 1 or 4, not {limit}")
         self.bits = bits
-        self.limit = float(limit)
+        self.limit = check_power_of_two("limit", limit)
         self.signed = signed
 
     @property

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from karui.sw.nn.walsh_hadamard import round_words
 from karui.sw.numerics import NumberFormat, Rounding
 
 
@@ -41,6 +40,17 @@ def rounded_words(real: Tensor, words: NumberFormat, rounding: Rounding = Roundi
     assert isinstance(words.fraction, int)
     rounded: Tensor = _RoundedWords.apply(real, words.fraction, -words.minimum, rounding)  # type: ignore[no-untyped-call]
     return rounded
+
+
+def round_words(values: Tensor, rounding: Rounding) -> Tensor:
+    """Round floats to integers, without a gradient."""
+    match rounding:
+        case Rounding.FLOOR:
+            return values.floor()
+        case Rounding.HALF_UP:
+            return (values + 0.5).floor_()
+        case Rounding.HALF_EVEN:
+            return values.round()
 
 
 def replaced(real: Tensor, exact: Tensor) -> Tensor:

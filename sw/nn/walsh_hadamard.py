@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from karui.sw.nn.rounded_words import round_words
 from karui.sw.numerics import Rounding
 
 # A pass multiplies by matrices of up to 32 x 32: fewer passes over the memory than a butterfly of two inputs makes, and
@@ -99,17 +100,6 @@ def rounded_walsh_hadamard(values: Tensor, *, fraction: int, shifts: tuple[int, 
         raise ValueError(f"{values.shape[-1]} elements take {stages} stages, each with a shift >= 0, not {shifts}")
     transformed: Tensor = _RoundedWalshHadamard.apply(values, fraction, shifts, rounding)  # type: ignore[no-untyped-call]
     return transformed
-
-
-def round_words(values: Tensor, rounding: Rounding) -> Tensor:
-    """Round floats to integers, without a gradient."""
-    match rounding:
-        case Rounding.FLOOR:
-            return values.floor()
-        case Rounding.HALF_UP:
-            return (values + 0.5).floor_()
-        case Rounding.HALF_EVEN:
-            return values.round()
 
 
 def sequency_order(size: int) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from karui.sw.models.puppet import PuppetConfig, PuppetLayers, build_puppet
-from karui.sw.nn.generated_layers import GeneratedLayers, Grouped
+from karui.sw.nn.generated_layers import GeneratedLayers
+from karui.sw.nn.image_groups import ImageGroups
 from karui.sw.nn.puppeteer import Puppeteer
 from karui.sw.train.seeding import seeded
 
@@ -77,16 +78,26 @@ def generated(model: nn.Sequential) -> GeneratedLayers:
 
 
 @torch.no_grad()
-def images_by_kernels(model: nn.Sequential, images: Tensor) -> Grouped:
-    """The groups of images that have their kernels in common."""
+def images_by_kernels(model: nn.Sequential, images: Tensor) -> ImageGroups:
+    """The groups of images (uint8, N x C x H x W) that have their kernels in common."""
     puppet, layers = model.get_submodule("puppet"), generated(model)
     assert isinstance(puppet, PuppetLayers)
     words = puppet.complexity(images)
-    return Grouped(layers.depths(words), layers.puppeteer.levels.of(words))
+    return ImageGroups(layers.depths(words), layers.puppeteer.levels.of(words))
 
 
-def relative_error(puppeteer: Puppeteer, wanted: list[Tensor], groups: Grouped) -> Tensor:
-    """Squared differences of kernels over the squares of those wanted, each image's counted."""
+def relative_error(puppeteer: Puppeteer, wanted: list[Tensor], groups: ImageGroups) -> Tensor:
+    """Squared differences of kernels over the squares of those wanted, each image's counted: a scalar.
+
+    Parameters
+    ----------
+    puppeteer
+        Whose kernels are judged.
+    wanted
+        Of each layer the kernels (groups, C, C, 3, 3) of the groups at least so deep.
+    groups
+        Depth, level and number of images of each group.
+    """
     found = puppeteer.kernels(groups.depths, groups.levels)
     error, power = torch.zeros(()), torch.zeros(())
     for kernels, targets in zip(found, wanted, strict=True):
@@ -96,7 +107,7 @@ def relative_error(puppeteer: Puppeteer, wanted: list[Tensor], groups: Grouped) 
     return error / power
 
 
-def _fit(puppeteer: Puppeteer, wanted: list[Tensor], groups: Grouped, regression: RegressionConfig) -> None:
+def _fit(puppeteer: Puppeteer, wanted: list[Tensor], groups: ImageGroups, regression: RegressionConfig) -> None:
     puppeteer.train()
     optimizer = torch.optim.Adam(puppeteer.parameters(), lr=regression.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(

@@ -91,7 +91,9 @@ def train_phases(
     trained = beside_decoder(model, config.image, config.classes, recipe.train.reconstruction, seed=recipe.train.seed)
     if float_state is not None:
         trained.load_state_dict(float_state)
-    path = state_path(state_dir, "quantized", recipe.data.name, family_of(config), config, recipe.train)
+    path = state_path(
+        state_dir, "quantized", recipe.data.name, family_of(config), config, recipe.train, *_start_digest(recipe)
+    )
     train(trained, images, labels, recipe.train, teacher=teacher, state_path=path, on_epoch=on_epoch)
     reestimate_batch_norm(model, images)
     accuracies["model"] = held_out_accuracy(model, dataset)
@@ -122,11 +124,18 @@ def _in_floating_point(
             pretrain=None,
             regression=None,
         )
-        path = state_path(state_dir, "float", recipe.data.name, family_of(config), config, phase)
+        path = state_path(
+            state_dir, "float", recipe.data.name, family_of(config), config, phase, *_start_digest(recipe)
+        )
         train(trained, images, labels, phase, teacher=teacher, state_path=path, on_epoch=on_epoch)
     state = {name: values.clone() for name, values in trained.state_dict().items()}
     reestimate_batch_norm(real, images)
     return real, state
+
+
+def _start_digest(recipe: TrainingRecipe) -> tuple[str, ...]:
+    """The network that a training starts from, by its bytes: its name stays when it is trained again."""
+    return () if recipe.start is None else (hashlib.sha256(recipe.start.read_bytes()).hexdigest(),)
 
 
 def state_path(state_dir: Path | None, phase: str, *determined_by: Any) -> Path | None:

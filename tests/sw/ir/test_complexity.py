@@ -219,6 +219,7 @@ def test_graphs_are_saved_and_loaded(tmp_path: Path) -> None:
         ((5, 6, 2), PIXEL, "a complexity is that of an image"),
         ((1, 6, 1), PIXEL, "a complexity is that of an image"),
         ((5, 6), PIXEL, "a complexity is that of an image"),
+        ((4, 6027, 1), PIXEL, "fewer than 24,108 elements, not of 4 x 6027 x 1: resize it"),
         ((5, 6, 1), signed(8), "takes an image .* of 2 to 8 bits unsigned"),
         ((5, 6, 1), unsigned(1), "takes an image .* of 2 to 8 bits unsigned"),
         ((5, 6, 1), unsigned(9), "takes an image .* of 2 to 8 bits unsigned"),

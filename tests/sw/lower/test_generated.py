@@ -17,9 +17,9 @@ from karui.sw.lower.from_torch import lower
 from karui.sw.lower.unsupported import UnsupportedLayer
 from karui.sw.models.build import build_model
 from karui.sw.models.puppet import PuppetConfig
+from karui.sw.nn.euler_puppeteer import EulerPuppeteer
 from karui.sw.nn.generated_layers import GeneratedLayers as Layers
 from karui.sw.nn.precision import FLOAT, Precision
-from karui.sw.nn.puppeteer import EulerPuppeteer
 
 SMALL = PuppetConfig(
     image=(1, 12, 12),
@@ -105,8 +105,35 @@ def test_stored_kernels_are_ordinary_layers() -> None:
 def test_networks_that_have_no_graph_are_refused() -> None:
     with pytest.raises(UnsupportedLayer, match="QuantConv2d without weight_bits"):
         lower(network(replace(SMALL, precision=FLOAT)), SMALL.image)
+    model = network(SMALL)
+    puppeteer = model.get_submodule("puppet.layers.puppeteer")
+    assert isinstance(puppeteer, EulerPuppeteer)
+    puppeteer.pattern = None
     with pytest.raises(UnsupportedLayer, match="EulerPuppeteer without a pattern"):
-        lower(network(replace(SMALL, pattern_rank=0)), SMALL.image)
+        lower(model, SMALL.image)
+
+
+def test_layers_that_do_not_fit_what_is_in_front_are_refused() -> None:
+    config = replace(SMALL, puppet="vgg", first_depth=3, precision=FLOAT)
+    model = network(SMALL)
+    # As a network of several widths would be, had it words.
+    layers = model.get_submodule("puppet.layers")
+    assert isinstance(layers, Layers)
+    layers.widths = config.widths
+    with pytest.raises(UnsupportedLayer, match="layer GeneratedLayers of several widths"):
+        lower(model, SMALL.image)
+    layers.widths = ()
+    layers.activation.limit *= 2
+    with pytest.raises(UnsupportedLayer, match="on activations of another range than its own"):
+        lower(model, SMALL.image)
+    layers.activation.limit /= 2
+    layers.channels = 4
+    with pytest.raises(GraphError, match=r"does not fit a tensor of shape \(8, 6, 6\)"):
+        lower(model, SMALL.image)
+    layers.channels = 8
+    layers.activation.bits = None
+    with pytest.raises(UnsupportedLayer, match="layer GeneratedLayers without bits, whose outputs are real"):
+        lower(model, SMALL.image)
 
 
 def test_constants_too_coarse_for_their_products_are_refused() -> None:

@@ -13,12 +13,13 @@ from karui.sw.models.count import count
 from karui.sw.models.puppet import PuppetConfig, PuppetLayers, build_puppet, fixed_twin
 from karui.sw.models.puppet_network import PuppetNetwork
 from karui.sw.models.puppet_size import stored_size
-from karui.sw.nn.generated_layers import pooled_view
+from karui.sw.nn.euler_puppeteer import EulerPuppeteer
 from karui.sw.nn.image_complexity import ImageComplexity
+from karui.sw.nn.image_groups import pooled_view
 from karui.sw.nn.precision import Precision
-from karui.sw.nn.puppeteer import EulerPuppeteer
 
 CONFIG = PuppetConfig(image=(1, 16, 16), channels=8, first_depth=3, last_depth=5, pattern_rank=4)
+WORDS = Precision(weight_bits=8, activation_bits=8)
 IMAGES = torch.randint(0, 256, (12, 1, 16, 16)).float()
 
 
@@ -141,6 +142,17 @@ def test_any_network_is_a_puppet() -> None:
             torch.testing.assert_close(puppet(images[index : index + 1])[0], together[index], atol=1e-4, rtol=1e-4)
 
 
+def test_kernels_of_a_deep_network_are_within_their_limit() -> None:
+    """Sixteen convolutions, the least complexity, whose steps are the largest: few of the last kernels at +-16."""
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Conv2d(1, 16, 3), *(nn.Conv2d(16, 16, 3) for _ in range(15)))
+    puppet = PuppetNetwork(network, (1, 64, 64))
+    with torch.no_grad():
+        kernels = puppet.puppeteer.kernels(torch.tensor([16]), torch.tensor([0]))[-1]
+    assert float((kernels.abs() == 16).float().mean()) < 0.2
+    assert 1 < float(kernels.std()) < 10
+
+
 def test_networks_without_kernels_are_refused() -> None:
     with pytest.raises(ValueError, match="no kernels to generate"):
         PuppetNetwork(nn.Linear(3, 3), (1, 16, 16))
@@ -176,7 +188,17 @@ def test_only_bytes_of_the_images_shape_have_a_complexity(images: torch.Tensor, 
         ({"generator": "spline"}, "generator must be one of euler, sines, polynomials, stored"),
         ({"puppet": "vgg", "first_depth": 2}, "first_depth of more than 2"),
         ({"stem": "generated", "generator": "sines"}, "generated stem is of the generator euler"),
+        ({"stem": "drawn"}, "stem must be stored or generated, not 'drawn'"),
+        ({"puppet": "dense"}, "puppet must be plain, residual or vgg, not 'dense'"),
         ({"level_bits": 13}, "level_bits must be 0 to 12"),
+        ({"pattern_rank": -1}, "pattern_rank must be 0 or more, not -1"),
+        ({"pattern_rank": 0, "precision": WORDS}, "without a pattern the generator is in floating point"),
+        ({"puppet": "vgg", "precision": WORDS}, "a vgg puppet of generated kernels is in floating point"),
+        ({"puppet": "vgg", "stem_stride": 6}, "halves maps of 4 x 4 or more, not of 3 x 3: .* stem_stride below 6"),
+        ({"last_depth": 9}, "last_depth must be 8 or less, which no image goes beyond, not 9"),
+        ({"image": (2, 16, 16)}, r"a complexity is that of an image \(height, width, 1 or 3\)"),
+        ({"image": (1, 1, 1)}, r"a complexity is that of an image \(height, width, 1 or 3\)"),
+        ({"image": (3, 90, 90)}, "fewer than 24,108 elements, not of 90 x 90 x 3: resize it"),
     ],
 )
 def test_what_makes_no_network_is_refused(changes: dict[str, object], message: str) -> None:

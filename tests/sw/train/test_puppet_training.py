@@ -10,13 +10,13 @@ from torch.nn import functional
 
 from karui.sw.configuration import ConfigurationError
 from karui.sw.data.datasets import load
-from karui.sw.models.puppet import PuppetConfig, build_puppet
+from karui.sw.models.puppet import PuppetConfig, build_puppet, fixed_twin
 from karui.sw.nn.precision import Precision
 from karui.sw.train.checkpoint import load_checkpoint
 from karui.sw.train.config import DistillationConfig, PretrainConfig, TrainConfig
 from karui.sw.train.kernel_regression import RegressionConfig, distilled, generated, images_by_kernels, relative_error
 from karui.sw.train.recipe import DataConfig, TrainingRecipe
-from karui.sw.train.run import save_trained, train_recipe
+from karui.sw.train.run import TrainedRecipe, save_trained, train_recipe
 
 MODEL = PuppetConfig(
     image=(1, 8, 8),
@@ -121,8 +121,28 @@ def test_kernels_are_fitted_and_the_rest_is_copied(generator: str) -> None:
             assert torch.equal(model.state_dict()[name], values), name
 
 
+def test_a_start_trained_again_is_another_training(tmp_path: Path) -> None:
+    """A state of the one must not be taken for that of the other."""
+    states = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        euler = TrainedRecipe(recipe=RECIPE, model=build_puppet(MODEL), provenance="drawn", accuracies={})
+        save_trained(tmp_path / "euler.npz", euler)
+        train = replace(CONTINUOUS.train, pretrain=None, start="euler", regression=RegressionConfig(steps=1))
+        train_recipe(replace(CONTINUOUS, train=train, start=tmp_path / "euler.npz"), state_dir=tmp_path / "states")
+        states.append({path.name for path in (tmp_path / "states").glob("quantized-*.pt")})
+    assert len(states[0]) == 1
+    assert len(states[1]) == 2
+
+
 def test_recipes_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"fitted to an Euler generator: .*; add start or pretrain"):
         replace(CONTINUOUS, train=replace(TRAIN, pretrain=None))
     with pytest.raises(ConfigurationError, match="regression is for continuous generators"):
         replace(RECIPE, train=CONTINUOUS.train)
+    with pytest.raises(ValueError, match="steps of the regression must be at least 1, not 0"):
+        RegressionConfig(steps=0)
+    with pytest.raises(ValueError, match=r"learning_rate of the regression must be positive, not -0\.1"):
+        RegressionConfig(learning_rate=-0.1)
+    with pytest.raises(ValueError, match="a network of stored kernels has no generated layers"):
+        generated(build_puppet(fixed_twin(MODEL, 3)))
