@@ -148,6 +148,13 @@ def test_keeps_its_error_bound(shape: tuple[int, int, int]) -> None:
     assert word_error(op, shape) < 2.0**-11
 
 
+@pytest.mark.parametrize(("shape", "magnitude", "units"), [((28, 28, 1), 2.83, 0.89), ((32, 32, 3), 3.58, 0.84)])
+def test_bounds_are_those_of_the_documents(shape: tuple[int, int, int], magnitude: float, units: float) -> None:
+    op, _ = complexity_of(shape, PIXEL)
+    assert round(spectrum_error(op, *shape[:2]), 2) == magnitude
+    assert round(word_error(op, shape) * 2**12, 2) == units
+
+
 @pytest.mark.parametrize("shape", [(6, 8, 1), (7, 9, 3), (8, 5, 1)])
 def test_the_half_spectrum_stands_for_the_whole(shape: tuple[int, int, int]) -> None:
     op, _ = complexity_of(shape, PIXEL)
