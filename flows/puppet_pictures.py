@@ -18,6 +18,7 @@ from karui.flows.recipe_accelerator import accelerator_of
 from karui.flows.report.results import RESULTS
 from karui.flows.sweep_plot import COLOURS, MARKERS
 from karui.sw.data.dataset import Dataset
+from karui.sw.ir.complexity_op import COMPLEXITY_FRACTION
 from karui.sw.models.puppet import PuppetLayers
 from karui.sw.train.checkpoint import load_checkpoint
 from karui.sw.train.data import load_data
@@ -26,6 +27,8 @@ from karui.sw.train.evaluate import predict
 # Output channels whose kernels are drawn, and their input channels.
 OUTPUTS, INPUTS = 6, 6
 IMAGES = 12
+# Of a word of complexity, in bits.
+UNIT = 2.0**-COMPLEXITY_FRACTION
 TABLE = "puppet-table"
 
 
@@ -78,7 +81,7 @@ def kernels_along_the_depth(puppet: PuppetLayers, word: int) -> Figure:
         axes.imshow(shown.permute(0, 2, 1, 3).flatten(2).flatten(0, 1).numpy(), cmap="RdBu", vmin=-reach, vmax=reach)
         axes.set_title(f"layer {layer}", fontsize=9)
         axes.set_axis_off()
-    figure.suptitle(f"kernels at H = {word / 4096:.2f}: {OUTPUTS} outputs (down) by {INPUTS} inputs", fontsize=10)
+    figure.suptitle(f"kernels at H = {word * UNIT:.2f}: {OUTPUTS} outputs (down) by {INPUTS} inputs", fontsize=10)
     return figure
 
 
@@ -90,7 +93,7 @@ def images_by_complexity(dataset: Dataset, words: torch.Tensor, depths: torch.Te
     for axes, index in zip(figure.subplots(1, IMAGES), chosen.tolist(), strict=True):
         image = dataset.test_images[index].transpose(1, 2, 0)
         axes.imshow(image[..., 0] if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=dataset.pixel_maximum)
-        axes.set_title(f"H = {float(words[index]) / 4096:.2f}\n{int(depths[index])} layers", fontsize=8)
+        axes.set_title(f"H = {float(words[index]) * UNIT:.2f}\n{int(depths[index])} layers", fontsize=8)
         axes.set_axis_off()
     return figure
 

@@ -29,6 +29,7 @@ from karui.sw.models.build import build_model
 from karui.sw.models.puppet import PuppetConfig, fixed_twin
 from karui.sw.train.checkpoint import load_checkpoint
 from karui.sw.train.data import load_data
+from karui.sw.train.seeding import seeded
 
 DEPTHS, IMAGES_A_DEPTH = 3, 17
 LATENCY_IMAGES = 4
@@ -111,14 +112,8 @@ def _network(run: BenchmarkRun, title: str, recipe: Recipe) -> tuple[list[Check]
     chosen = first_of_each_depth(depths, IMAGES_A_DEPTH)
     checks, measured = _play(run, title, accelerator, every[chosen], depths[chosen])
     stored = {depth: _memory(recipe, checkpoint.config, accelerator, depth, dataset) for depth in accelerator.by_depth}
-    of_mean = stored[round(float(depths.mean()))]["kernels, bits"]
-    checks.append(
-        at_least(
-            f"{title}: times fewer bits than stored kernels of the mean depth",
-            round(of_mean["stored"] / of_mean["generator"], 1),
-            TIMES_FEWER,
-        )
-    )
+    of_mean = stored[round(float(depths.mean()))]["times fewer"]
+    checks.append(at_least(f"{title}: times fewer bits than stored kernels of the mean depth", of_mean, TIMES_FEWER))
     intervals = [accelerator.by_depth[int(depth)][0] for depth in depths]
     return checks, {
         "recipe": recipe.name,
@@ -212,15 +207,18 @@ def _memory(
     assert isinstance(node.op, GeneratedLayers)
     kept = [name for name in node.inputs[2:] if not name.endswith((".multipliers", ".offsets"))]
     hardware = replace(recipe.hardware, initiation_interval=accelerator.by_depth[depth][0], frame_rate=None, fit=False)
-    # What kernels it has makes no difference to what they take.
-    twin = accelerator_of(replace(recipe, hardware=hardware), build_model(fixed_twin(config, depth)).eval(), dataset)
+    # Which kernels makes no difference to what they take, but for a few cells; those of one seed are always the same.
+    network = seeded(SEED, lambda: build_model(fixed_twin(config, depth))).eval()
+    twin = accelerator_of(replace(recipe, hardware=hardware), network, dataset)
     pairs = {"generator": accelerator, "stored": twin}
     costs = {name: total_cost(one.stages, one.folding) for name, one in pairs.items()}
+    bits = {
+        "generator": sum(graph.constants[name].bits for name in kept),
+        "stored": 8 * depth * 9 * config.channels**2,
+    }
     return {
-        "kernels, bits": {
-            "generator": sum(graph.constants[name].bits for name in kept),
-            "stored": 8 * depth * 9 * config.channels**2,
-        },
+        "kernels, bits": bits,
+        "times fewer": round(bits["stored"] / bits["generator"], 1),
         "all constants, bits": {name: one.graph.constant_bits for name, one in pairs.items()},
         "block RAMs, estimated": {name: one.block_rams for name, one in costs.items()},
         "look-up tables, estimated": {name: one.luts for name, one in costs.items()},
@@ -231,7 +229,8 @@ def _memory(
 _TARGET = (
     f">= {DEPTHS * IMAGES_A_DEPTH} images of >= {DEPTHS} depths, every class and every word of the maps equal to the "
     "golden model, without pauses and mixed with random ones; interval and latency of each depth as predicted, the "
-    f"interval that of the convolutions alone; kernels in >= {TIMES_FEWER} times fewer bits than stored"
+    f"interval that of the convolutions alone; kernels in >= {TIMES_FEWER} times fewer bits than those "
+    "stored of the mean depth"
 )
 PUPPET_HARDWARE = Benchmark(
     name="puppet-hardware",

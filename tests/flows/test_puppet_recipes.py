@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
-from karui.flows.bench.puppet_table import JUDGED, TIMES_FEWER, config_of
+from karui.flows.bench.puppet_generation import kept_bytes
+from karui.flows.bench.puppet_table import JUDGED, TIMES_FEWER, config_of, puppet_recipes
 from karui.flows.recipe import find_recipe
 from karui.sw.data.datasets import load
 from karui.sw.models.puppet import PuppetConfig, PuppetLayers, build_puppet, fixed_twin
 from karui.sw.models.puppet_size import StoredSize, stored_size
+from karui.sw.nn.generated_layers import GeneratedLayers
 from karui.sw.train.augment import AugmentConfig, augment
 from karui.sw.train.seeding import seeded
 
@@ -46,6 +49,18 @@ def test_parameters_are_ten_times_fewer_than_those_of_stored_kernels(
     assert twin.parameters >= TIMES_FEWER * size.parameters
 
 
+@pytest.mark.parametrize(
+    ("name", "kept"), [(JUDGED, 2_617_344), ("puppet-mnist", 294_912), ("puppet-cifar10", 783_360)]
+)
+def test_kept_kernels_are_those_that_images_have(name: str, kept: int) -> None:
+    """Bytes, counted over all words of complexity; of Fashion-MNIST's 36 pairs of depth and level 14 occur."""
+    layers = build_puppet(config_of(find_recipe(name))).get_submodule("puppet.layers")
+    assert isinstance(layers, GeneratedLayers)
+    words = torch.arange(1 << 16)
+    pairs = set(zip(layers.depths(words).tolist(), layers.puppeteer.levels.of(words).tolist(), strict=True))
+    assert sum(9 * layers.channels**2 * depth for depth, _ in pairs) == kept_bytes(layers) == kept
+
+
 def test_the_images_that_are_played_are_of_all_depths(shared_data: Path) -> None:
     recipe = find_recipe(JUDGED)
     played = load(recipe.training.data.name, shared_data).test_images[: recipe.hardware.images]
@@ -60,12 +75,17 @@ def images_of_another_depth(name: str, shared_data: Path, config: AugmentConfig 
     training = find_recipe(name).training
     chosen = config or training.train.augment
     assert chosen is not None
-    images = torch.tensor(load(training.data.name, shared_data).train_images[:500]).float()
+    if training.data.name == "cifar10":
+        # It is not among the shared data: three garments in a frame, one a colour.
+        grey = torch.tensor(load("fashion-mnist", shared_data).train_images[:1500]).float()
+        images = functional.pad(grey.view(500, 3, 28, 28), (2, 2, 2, 2))
+    else:
+        images = torch.tensor(load(training.data.name, shared_data).train_images[:500]).float()
     augmented = seeded(1, lambda: augment(images, chosen))
     return float((depths_of(name, images) != depths_of(name, augmented)).float().mean())
 
 
-@pytest.mark.parametrize("name", ["puppet-mnist", "puppet-mnist-continuous", JUDGED, "puppet-fashion-continuous"])
+@pytest.mark.parametrize("name", list(puppet_recipes()))
 def test_augmentation_leaves_the_depth_of_images_alone(name: str, shared_data: Path) -> None:
     assert images_of_another_depth(name, shared_data, None) <= 0.01
 
