@@ -23,7 +23,7 @@ def round_saturate(
     value : Value
         From registers.
     shift : int
-        Binary places that are dropped, rounding halves up; 1 or more.
+        Binary places that are dropped, rounding halves up; 0 or more.
     output : NumberFormat
         Signed or unsigned.
     low, high : int
@@ -34,15 +34,21 @@ def round_saturate(
     Returns
     -------
     Signal
-        A register, `ROUND_LATENCY` cycles later.
+        A register, `ROUND_LATENCY` cycles later, whatever the shift.
     """
-    half = 1 << (shift - 1)
+    return saturated(m, rounded(m, value, shift, low=low, high=high, name=name), output, name=name)
+
+
+def rounded(m: Module, value: Value, shift: int, *, low: int, high: int, name: str) -> Signal:
+    """The value without `shift` places, halves rounded up, a cycle later and not limited; see `round_saturate`."""
+    half = (1 << shift) >> 1
     total = format_for_range(min(low + half, -1), high + half)
     added = Signal(element_shape(total), name=f"{name}_rounded", reset_less=True)
     m.d.sync += added.eq(value + half)
-    rest = Signal(element_shape(format_for_range(min(low + half, -1) >> shift, (high + half) >> shift)))
+    places = format_for_range(min(low + half, -1) >> shift, (high + half) >> shift)
+    rest = Signal(element_shape(places), name=f"{name}_places")
     m.d.comb += rest.eq(added >> shift)
-    return saturated(m, rest, output, name=name)
+    return rest
 
 
 def saturated(m: Module, value: Signal, output: NumberFormat, *, name: str) -> Signal:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from amaranth.hdl import Const, Module, Mux, Signal, Value
+from amaranth.hdl import Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.arithmetic.round_saturate import saturated
+from karui.hw.arithmetic.round_saturate import ROUND_LATENCY, round_saturate, rounded, saturated
 from karui.hw.arithmetic.wide_multiply import WideMultiply
 from karui.hw.generated.loop_entry import layer_count
 from karui.hw.memory.memory_style import rom_attributes
@@ -59,12 +59,7 @@ class EulerLoopConfig:
     @property
     def update_latency(self) -> int:
         """Cycles from a slope to the state: limit, product, rounding, sum and its nearest word; then the kernel."""
-        return 1 + self.multiply.latency + 1 + 2 + self.kernel_latency
-
-    @property
-    def kernel_latency(self) -> int:
-        """Cycles from the state to the kernel: rounding, and the nearest word."""
-        return 2
+        return 1 + self.multiply.latency + 1 + 2 + ROUND_LATENCY
 
 
 class EulerBegin(wiring.Component):
@@ -187,38 +182,25 @@ class EulerUpdate(wiring.Component):
             output.o.ready.eq(self.kernel.ready & (self.again.ready | out.leaves)),
         ]
         step = _of_level(m, "step", config.step, self.orders.payload.level)
-        limit = generator.limit
+        limit, shift = generator.limit, generator.step_shift
+        furthest = limit * int(abs(config.step).max())
         for lane in range(config.lanes):
             slope = Signal(signed_range(-limit, limit), name=f"slope_{lane}", reset_less=True)
             given = self.i.payload[lane]
             m.d.sync += slope.eq(Mux(given > limit, limit, Mux(given < -limit, -limit, given)))
             product = config.multiply.build(m, slope, step, name=f"product_{lane}")
-            half = (1 << generator.step_shift) >> 1
-            furthest = limit * int(abs(config.step).max()) + half
-            rounded = Signal(signed_range(-furthest, furthest), name=f"rounded_{lane}", reset_less=True)
-            m.d.sync += rounded.eq(product + half)
-            change = (furthest >> generator.step_shift) + 1
-            total = Signal(
-                signed_range(STATE.minimum - change, STATE.maximum + change), name=f"total_{lane}", reset_less=True
-            )
+            change = rounded(m, product, shift, low=-furthest, high=furthest, name=f"change_{lane}")
+            total = Signal(Shape(max(STATE.bits, len(change)) + 1, signed=True), name=f"total_{lane}", reset_less=True)
             before = delayed(m, self.before.payload[lane], 2 + config.multiply.latency, name=f"before_{lane}")
-            m.d.sync += total.eq((rounded >> generator.step_shift) + before.as_signed())
+            m.d.sync += total.eq(change + before.as_signed())
             state = saturated(m, total, STATE, name=f"state_{lane}")
-            kernel = self._kernel(m, state, lane)
+            low, high = STATE.minimum, STATE.maximum
+            kernel = round_saturate(m, state, generator.kernel_shift, KERNEL, low=low, high=high, name=f"kernel_{lane}")
             m.d.comb += [
-                output.i.payload.state[lane].eq(delayed(m, state, config.kernel_latency, name=f"state_{lane}_after")),
+                output.i.payload.state[lane].eq(delayed(m, state, ROUND_LATENCY, name=f"state_{lane}_after")),
                 output.i.payload.kernel[lane].eq(kernel),
             ]
         return m
-
-    def _kernel(self, m: Module, state: Signal, lane: int) -> Signal:
-        shift = self.config.generator.kernel_shift
-        half = (1 << shift) >> 1
-        added = Signal(signed_range(STATE.minimum, STATE.maximum + half), name=f"added_{lane}", reset_less=True)
-        m.d.sync += added.eq(state + half)
-        places = Signal(signed_range(STATE.minimum >> shift, (STATE.maximum + half) >> shift), name=f"places_{lane}")
-        m.d.comb += places.eq(added >> shift)
-        return saturated(m, places, KERNEL, name=f"kernel_{lane}")
 
 
 def _maps(m: Module, orders: stream.Interface, beats: int, *, step: Value) -> Signal:

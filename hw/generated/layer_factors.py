@@ -13,7 +13,7 @@ from amaranth.hdl import signed as signed_shape
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from karui.hw.arithmetic.round_saturate import saturated
+from karui.hw.arithmetic.round_saturate import ROUND_LATENCY, round_saturate, rounded
 from karui.hw.arithmetic.wide_multiply import WideMultiply
 from karui.hw.generated.loop_entry import layer_count
 from karui.hw.memory.memory_style import DISTRIBUTED_ROM_WORDS, resolve, rom_attributes
@@ -72,7 +72,7 @@ class LayerFactorsConfig:
         return -self.generator.centre, self.generator.levels - 1 - self.generator.centre
 
     @property
-    def shift_multiply(self) -> WideMultiply:
+    def offset_multiply(self) -> WideMultiply:
         """c1 times the height."""
         return WideMultiply(left=self.bits("c1"), right=signed_range(*self.height).width)
 
@@ -89,17 +89,17 @@ class LayerFactorsConfig:
     @property
     def coefficient_latency(self) -> int:
         """Cycles from a step to the term's coefficient: constants, product, rounding, sum."""
-        return _READ_LATENCY + self.shift_multiply.latency + 2
+        return _READ_LATENCY + self.offset_multiply.latency + 2
 
     @property
     def sum_latency(self) -> int:
         """Cycles from a layer coefficient's last step to the coefficient: terms, product, sum, rounding."""
-        return self.coefficient_latency + self.phi_multiply.latency + 1 + 2
+        return self.coefficient_latency + self.phi_multiply.latency + 1 + ROUND_LATENCY
 
     @property
     def latency(self) -> int:
         """Cycles from an output's step to its factor: constants, product, rounding."""
-        return _READ_LATENCY + self.factor_multiply.latency + 2
+        return _READ_LATENCY + self.factor_multiply.latency + ROUND_LATENCY
 
     @property
     def term_cycles(self) -> int:
@@ -114,7 +114,7 @@ class LayerFactorsConfig:
     @property
     def cost(self) -> Resources:
         """Cells, estimated."""
-        dsps = sum(one.multipliers for one in (self.shift_multiply, self.phi_multiply, self.factor_multiply))
+        dsps = sum(one.multipliers for one in (self.offset_multiply, self.phi_multiply, self.factor_multiply))
         total = Resources(luts=260 + 2 * signed_range(*self.ranges["phi"]).width, dsps=dsps)
         for name in ("phi", "c0", "c1", "u"):
             total += memory_cost(self.constants[name].size, self.bits(name), distributed=DISTRIBUTED_ROM_WORDS)
@@ -188,10 +188,11 @@ class LayerFactors(wiring.Component):
 
         height = Signal(signed_range(*config.height), reset_less=True)
         m.d.sync += height.eq(self.orders.payload.level - generator.centre)
-        product = config.shift_multiply.build(m, c1, height, name="shifted")
-        offset = _rounded(m, product, generator.h_shift, config.ranges["offset"], name="offset")
+        offset = config.offset_multiply.build(m, c1, height, name="offset")
+        low, high = config.ranges["offset"]
+        change = rounded(m, offset, generator.h_shift, low=low, high=high, name="change")
         coefficient = Signal(signed_range(*config.ranges["coefficient"]), name="term_coefficient", reset_less=True)
-        m.d.sync += coefficient.eq(offset + delayed(m, c0, config.shift_multiply.latency + 1, name="c0").as_signed())
+        m.d.sync += coefficient.eq(change + delayed(m, c0, config.offset_multiply.latency + 1, name="c0").as_signed())
         waited = delayed(m, phi, config.coefficient_latency - _READ_LATENCY, name="phi_waited").as_signed()
         product = config.phi_multiply.build(m, waited, coefficient, name="weighted")
         arrives = config.coefficient_latency + config.phi_multiply.latency
@@ -199,11 +200,16 @@ class LayerFactors(wiring.Component):
         is_first = delayed(m, function.is_first, arrives, name="first_function")
         with m.If(delayed(m, running & sums, arrives, name="sums", control=True)):
             m.d.sync += total.eq(product + Mux(is_first, 0, total))
-        layer_coefficient = _factor(m, total, generator.a_shift, config.ranges["phi"], name="layer_coefficient")
+        low, high = config.ranges["phi"]
+        layer_coefficient = round_saturate(
+            m, total, generator.a_shift, FACTOR, low=low, high=high, name="layer_coefficient"
+        )
         product = config.factor_multiply.build(m, u, layer_coefficient, name="factor")
+        low, high = config.ranges["factor"]
+        factor = round_saturate(m, product, generator.u_shift, FACTOR, low=low, high=high, name="result")
         m.d.comb += [
             self.o.valid.eq(delayed(m, running & gives, config.latency, name="valid", control=True)),
-            self.o.payload[0].eq(_factor(m, product, generator.u_shift, config.ranges["factor"], name="result")),
+            self.o.payload[0].eq(factor),
         ]
         return m
 
@@ -222,18 +228,3 @@ class LayerFactors(wiring.Component):
         m.d.sync += address.eq(Cat(column[: (places - 1).bit_length()], row))
         m.d.comb += read.addr.eq(address)
         return delayed(m, read.data, _READ_LATENCY - 2, name=f"{name}_word").as_signed()
-
-
-def _rounded(m: Module, value: Value, shift: int, ends: tuple[int, int], *, name: str) -> Signal:
-    """A value divided by ``2**shift`` and rounded half up, a cycle later."""
-    half = (1 << shift) >> 1
-    added = Signal(signed_range(ends[0], ends[1] + half), name=f"{name}_added", reset_less=True)
-    m.d.sync += added.eq(value + half)
-    places = Signal(signed_range(ends[0] >> shift, (ends[1] + half) >> shift), name=f"{name}_places")
-    m.d.comb += places.eq(added >> shift)
-    return places
-
-
-def _factor(m: Module, value: Value, shift: int, ends: tuple[int, int], *, name: str) -> Signal:
-    """The factor's word that a value divided by ``2**shift`` is nearest to, two cycles later."""
-    return saturated(m, _rounded(m, value, shift, ends, name=name), FACTOR, name=name)

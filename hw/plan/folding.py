@@ -17,6 +17,7 @@ from karui.hw.plan.dataflow import Dataflow
 from karui.hw.plan.estimate import Fold, cost, cycles, multipliers, weights_of
 from karui.hw.plan.sparse_stage import is_sparse, sparse_pes, sparse_simds
 from karui.hw.plan.stages import Stage
+from karui.hw.streams.timing import divisors
 from karui.sw.ir import (
     BinaryBases,
     Complexity,
@@ -142,11 +143,6 @@ def choices(stage: Stage) -> list[Fold]:
         for lanes in divisors(stage.granule // groups)
         for multiplier in multipliers(stage)
     ]
-
-
-def divisors(number: int) -> list[int]:
-    """Divisors of a number, ascending."""
-    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
 
 
 def check(pipeline: Sequence[Stage], folding: Folding) -> Folding:

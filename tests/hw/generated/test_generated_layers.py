@@ -24,7 +24,8 @@ from karui.sw.golden import compute
 from karui.sw.ir import EulerGenerator, LowRankGenerator
 from karui.sw.ir import GeneratedLayers as LayersOp
 from karui.sw.ir.generated_bounds import convolution_range
-from karui.sw.ir.puppet_ops import KERNEL, Generator
+from karui.sw.ir.generated_kernels import euler_step, initial_state, kernels_of, layer_factors
+from karui.sw.ir.puppet_ops import FACTOR, KERNEL, STATE, Generator
 from karui.sw.numerics import format_for_range, unsigned
 
 EULER = EulerGenerator(
@@ -154,7 +155,7 @@ def test_depths(generator: Generator, depth: int) -> None:
         (EULER, {"channels": 6, "pe": 6, "simd": 3, "size": (3, 3), "steps": (), "residual": True}),
         (replace(EULER, rank=1, levels=1), {"pe": 1, "simd": 2, "first_depth": 1, "steps": ()}),
         (LOW_RANK, {"pe": 4, "simd": 4, "size": (3, 3)}),
-        (replace(LOW_RANK, rank=1, terms=1, levels=1), {"pe": 1, "simd": 1, "first_depth": 1, "steps": ()}),
+        (replace(LOW_RANK, rank=1, terms=1, levels=1, centre=0), {"pe": 1, "simd": 1, "first_depth": 1, "steps": ()}),
         (
             replace(LOW_RANK, terms=5),
             {"channels": 6, "pe": 6, "simd": 6, "size": (3, 3), "steps": (), "residual": True},
@@ -218,6 +219,64 @@ def test_generation_alone(generator: Generator, depth: int) -> None:
     assert stage.generation >= depth * config.kernels.layer_cycles
 
 
+def _check_kernels(config: GeneratedLayersConfig) -> None:
+    """Kernels of a frame of each level are those of the definition."""
+    op, levels = config.op, np.arange(config.op.generator.levels)
+    expected = kernels_of(op, config.constants, op.first_depth, levels).transpose(0, 1, 4, 3, 2)
+    assert _has_ends(expected, KERNEL.minimum, KERNEL.maximum)
+    complexities = (levels + op.first_level) << op.level_shift
+    lanes = config.kernels.lanes
+    _, outputs = run_streams(_Kernels(config), {"i": complexities[:, None]}, {"o": expected.size // lanes})
+    assert outputs["o"].words.tolist() == expected.reshape(-1, lanes).tolist()
+
+
+def _has_ends(values: np.ndarray, low: int, high: int) -> bool:
+    """Whether some values are at both ends of their range, and enough between them."""
+    return bool((values == low).any() and (values == high).any() and ((values > low) & (values < high)).mean() > 0.3)
+
+
+def test_factors_that_saturate() -> None:
+    """A low-rank generator's coefficients, factors and kernels beyond both ends of their formats become the ends."""
+    generator = replace(LOW_RANK, a_shift=5, u_shift=6, kernel_shift=19)
+    config = _config(generator, first_depth=3, steps=())
+    constants, levels = config.constants, np.arange(generator.levels)
+    # With columns of 1 factors are the coefficients themselves.
+    ones = {**constants, "u": np.ones_like(constants["u"])}
+    coefficients = layer_factors(replace(generator, u_shift=0), ones, levels)
+    for values in (coefficients, layer_factors(generator, constants, levels)):
+        assert _has_ends(values, FACTOR.minimum, FACTOR.maximum)
+    _check_kernels(config)
+
+
+def test_states_that_saturate() -> None:
+    """What an Euler generator computes beyond both ends of a format, or of the slope's limits, becomes the ends."""
+    generator = replace(
+        EULER, pattern_shift=5, depthwise_shift=6, pointwise_shift=7, limit=1 << 14, step_shift=12, kernel_shift=7
+    )
+    config = _config(generator, first_depth=3, steps=())
+    constants = config.constants | {"base": np.array([-12_000, -6000, 0, 6000, 12_000])}
+    config = replace(config, constants=constants)
+    levels = np.arange(generator.levels)
+    pattern = initial_state(generator, constants | {"base": np.zeros_like(levels)}, levels)
+    state = initial_state(generator, constants, levels)
+    # What saturates anew: where the value before was within the range.
+    within = (pattern > STATE.minimum) & (pattern < STATE.maximum)
+    for values in (pattern, state[within]):
+        assert _has_ends(values, STATE.minimum, STATE.maximum)
+    own = constants | {"step": np.ones_like(levels)}
+    slopes = euler_step(replace(generator, step_shift=0), own, levels, state) - state
+    assert _has_ends(slopes, -generator.limit, generator.limit)
+    # Halves of what the depthwise convolution yields: the ends only of words at the ends.
+    most = 1 << STATE.bits - 2
+    same = own | {"pointwise": np.eye(config.channels, dtype=np.int64)}
+    halves = euler_step(replace(generator, pointwise_shift=1, limit=most, step_shift=0), same, levels, state) - state
+    assert _has_ends(halves, -most, most)
+    after = euler_step(generator, constants, levels, state)
+    within = (state > STATE.minimum) & (state < STATE.maximum)
+    assert _has_ends(after[within], STATE.minimum, STATE.maximum)
+    _check_kernels(config)
+
+
 @pytest.mark.parametrize("generator", [EULER, LOW_RANK])
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize(
@@ -263,7 +322,12 @@ def test_generators_hide_behind_the_convolution() -> None:
 
 
 def test_refuses_foldings_and_depths_that_do_not_fit() -> None:
+    """Lanes that do not divide what they fold, and depths that no frame has, are refused."""
     with pytest.raises(ValueError, match="pe must divide the 4 channels, not 3"):
         _config(EULER, pe=3)
     with pytest.raises(ValueError, match="frames have a depth of 2 to 4, not 5"):
         GeneratedStageConfig(layers=_config(EULER), depth=5, connect=connect)
+    with pytest.raises(ValueError, match="lanes of a layer's scaling must divide the 4 channels, not 3"):
+        replace(_config(EULER).scaling, lanes=3)
+    with pytest.raises(ValueError, match="lanes of outer columns must divide the 6 terms, not 4"):
+        replace(_config(LOW_RANK).kernels.columns, lanes=4)
