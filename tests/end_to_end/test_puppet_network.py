@@ -38,11 +38,11 @@ DEPTHS = (2, 3, 4)
 INTERVAL = 2400
 
 
-def images(count: int) -> np.ndarray:
+def images(config: PuppetConfig, count: int) -> np.ndarray:
     """Images of few and of many greys, so of several depths."""
     random = np.random.default_rng(4)
     greys = 2 ** random.integers(1, 9, count)
-    noise = random.random((count, *SMALL.image)) * greys[:, None, None, None]
+    noise = random.random((count, *config.image)) * greys[:, None, None, None]
     return noise.astype(np.uint8) * (255 // greys).astype(np.uint8)[:, None, None, None]
 
 
@@ -57,12 +57,12 @@ def network(config: PuppetConfig) -> nn.Sequential:
                 norm.bias.normal_(std=0.3)
                 norm.momentum = None
         model.train()
-        model(torch.from_numpy(images(100)).float())
+        model(torch.from_numpy(images(config, 100)).float())
     return model.eval()
 
 
-def frames_of_each_depth(graph: Graph, count: int) -> dict[int, np.ndarray]:
-    frames = to_graph_layout(images(300))
+def frames_of_each_depth(config: PuppetConfig, graph: Graph, count: int) -> dict[int, np.ndarray]:
+    frames = to_graph_layout(images(config, 300))
     (node,) = (node for node in graph.nodes if isinstance(node.op, GeneratedLayers))
     depths = depths_of(node.op, trace(graph, frames)[node.inputs[1]][:, 0])
     found = {depth: frames[depths == depth][:count] for depth in DEPTHS}
@@ -74,7 +74,7 @@ def graph_of(config: PuppetConfig, *, scores: bool = False) -> Graph:
     """The network's graph, proven equal to it; optionally without its arg max."""
     model = network(config)
     lowered = lower(model, config.image)
-    assert compare_with_golden(model, lowered, images(60)).mismatches == 0
+    assert compare_with_golden(model, lowered, images(config, 60)).mismatches == 0
     graph = lowered.graph
     if not scores:
         return graph
@@ -89,18 +89,21 @@ def accelerator_in(folder: Path, graph: Graph) -> Accelerator:
 
 
 @pytest.mark.parametrize(
-    ("generator", "puppet", "scores"),
+    ("generator", "puppet", "colours", "scores"),
     [
-        ("euler", "plain", False),
-        pytest.param("euler", "residual", True, marks=pytest.mark.slow),
-        pytest.param("sines", "plain", True, marks=pytest.mark.slow),
-        pytest.param("polynomials", "residual", False, marks=pytest.mark.slow),
+        ("euler", "plain", 1, False),
+        ("sines", "residual", 3, True),
+        pytest.param("euler", "residual", 1, True, marks=pytest.mark.slow),
+        pytest.param("euler", "plain", 3, True, marks=pytest.mark.slow),
+        pytest.param("sines", "plain", 1, True, marks=pytest.mark.slow),
+        pytest.param("polynomials", "residual", 1, False, marks=pytest.mark.slow),
     ],
 )
-def test_image_to_class(generator: str, puppet: str, scores: bool, tmp_path: Path) -> None:
-    graph = graph_of(replace(SMALL, generator=generator, puppet=puppet), scores=scores)
+def test_image_to_class(generator: str, puppet: str, colours: int, scores: bool, tmp_path: Path) -> None:
+    config = replace(SMALL, generator=generator, puppet=puppet, image=(colours, 8, 8))
+    graph = graph_of(config, scores=scores)
     accelerator = accelerator_in(tmp_path, graph)
-    by_depth = frames_of_each_depth(graph, 12)
+    by_depth = frames_of_each_depth(config, graph, 12)
     for depth, frames in by_depth.items():
         result = run_regression(tmp_path, frames, evaluate(graph, frames))
         assert result.passed, result.failure()
@@ -125,7 +128,7 @@ def test_image_to_class(generator: str, puppet: str, scores: bool, tmp_path: Pat
 )
 def test_wrong_constants_are_found(generator: str, constant: str, tmp_path: Path) -> None:
     graph = graph_of(replace(SMALL, generator=generator), scores=True)
-    frames = np.concatenate(list(frames_of_each_depth(graph, 3).values()))
+    frames = np.concatenate(list(frames_of_each_depth(SMALL, graph, 3).values()))
     constants = dict(graph.constants)
     (name,) = (one for one in constants if one.endswith(f".{constant}"))
     constants[name] = replace(constants[name], values=constants[name].values // 2)

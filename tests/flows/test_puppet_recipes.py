@@ -11,12 +11,19 @@ from torch.nn import functional
 
 from karui.flows.bench.puppet_generation import kept_bytes
 from karui.flows.bench.puppet_table import JUDGED, TIMES_FEWER, config_of, puppet_recipes
+from karui.flows.compiling import rate_of
 from karui.flows.recipe import find_recipe
+from karui.flows.settings import Settings
+from karui.flows.synthesize.targets import find_device
+from karui.hw.emit.accelerator import Accelerator
+from karui.hw.plan.folding import total_cost
 from karui.sw.data.datasets import load
+from karui.sw.lower.from_torch import lower
 from karui.sw.models.puppet import PuppetConfig, PuppetLayers, build_puppet, fixed_twin
 from karui.sw.models.puppet_size import StoredSize, stored_size
 from karui.sw.nn.generated_layers import GeneratedLayers
 from karui.sw.train.augment import AugmentConfig, augment
+from karui.sw.train.checkpoint import load_checkpoint
 from karui.sw.train.seeding import seeded
 
 
@@ -47,6 +54,32 @@ def test_parameters_are_ten_times_fewer_than_those_of_stored_kernels(
     assert (size.parameters, size.bytes) == (parameters, stored_bytes)
     assert (twin.parameters, twin.bytes) == (186_314, 187_688)
     assert twin.parameters >= TIMES_FEWER * size.parameters
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "puppet-mnist",
+        "puppet-mnist-continuous",
+        "puppet-cifar10-continuous",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("puppet-cifar10", "puppet-fashion-polynomials")),
+    ],
+)
+def test_recipes_that_no_build_is_recorded_of_fit_their_device(name: str) -> None:
+    """The shipped network within the rate that is asked for; those of the others are placed and routed."""
+    recipe = find_recipe(name)
+    assert recipe.checkpoint is not None
+    graph = lower(load_checkpoint(recipe.checkpoint).model, config_of(recipe).image).graph
+    rate = rate_of(Settings(recipe=name, hardware=recipe.hardware))
+    accelerator = Accelerator(graph=graph, folding=rate.fold(graph))
+    device = find_device(recipe.hardware.device)
+    cost = total_cost(accelerator.stages, accelerator.folding)
+    assert cost.dsps <= device.dsps
+    assert cost.block_rams <= device.block_rams
+    assert recipe.hardware.initiation_interval is not None
+    slowest, _ = accelerator.by_depth[config_of(recipe).last_depth]
+    # Not far within either: the folding is the one that was asked for.
+    assert recipe.hardware.initiation_interval / 2 < slowest <= recipe.hardware.initiation_interval
 
 
 @pytest.mark.parametrize(

@@ -83,10 +83,16 @@ def test_what_is_stored_is_counted_exactly() -> None:
     assert parts["batch norms"].parameters == 5 * 2 * 8
     assert parts["stem"].parameters == 9 * 8 + 2 * 8
     assert parts["classifier"].parameters == 8 * 10 + 10
-    assert size.parameters == sum(part.parameters for part in size.parts)
+    assert size.parameters == 136 + 100 + 80 + 88 + 90
     assert size.parameters == sum(parameter.numel() for parameter in build_puppet(config).parameters())
-    assert parts["generator"].bytes == 8 * 9 + 8 * 8
-    assert size.bytes == sum(part.bytes for part in size.parts)
+    assert {name: part.bytes for name, part in parts.items()} == {
+        "generator": 136,
+        "pattern": 100,
+        "batch norms": 5 * 8 * (12 + 32) // 8,
+        "stem": 9 * 8 + 8 * (12 + 32) // 8,
+        "classifier": 8 * 10 + 10 * 4,
+    }
+    assert size.bytes == 136 + 100 + 220 + 116 + 120
 
 
 def test_a_twins_kernels_are_counted_and_are_ten_times_as_many() -> None:
@@ -104,6 +110,25 @@ def test_a_puppet_is_counted_at_its_least_depth() -> None:
     assert counted.parameters == stored_size(build_puppet(CONFIG), CONFIG).parameters
     assert layers["puppet.layers"].macs == 3 * 8 * 8 * 9 * 8 * 8
     assert layers["puppet.stem.0"].macs == 9 * 8 * 8 * 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "layers", "stem"),
+    [
+        ({"puppet": "residual"}, 3 * 8 * 8 * 9 * 8 * 8, 9 * 8 * 8 * 8),
+        # Maps of 8 x 8, 4 x 4 and 2 x 2, of 2, 2, 4 and 8 channels.
+        ({"puppet": "vgg"}, 9 * (64 * 2 * 2 + 16 * 2 * 4 + 4 * 4 * 8), 9 * 2 * 8 * 8),
+        ({"stem": "generated"}, 3 * 8 * 8 * 9 * 8 * 8, 9 * 8 * 8 * 8),
+    ],
+)
+def test_layers_are_counted_at_their_own_widths(changes: dict[str, str], layers: int, stem: int) -> None:
+    model = build_puppet(replace(CONFIG, **changes))
+    counted = count(model, CONFIG.image)
+    by_name = {layer.name: layer for layer in counted.layers}
+    assert by_name["puppet.layers"].macs == layers
+    assert by_name["puppet.stem" if "stem" in changes else "puppet.stem.0"].macs == stem
+    assert counted.macs == layers + stem + 8 * 10
+    assert counted.parameters == sum(parameter.numel() for parameter in model.parameters())
 
 
 @torch.no_grad()
