@@ -222,7 +222,9 @@ class EulerKernels(wiring.Component):
     """Generates the kernels of each frame's layers by Euler steps.
 
     The state goes round through a queue that holds all of it; a step begins as soon as its first rows are there, while
-    the step before ends. Throughput a layer every ``config.layer_cycles`` cycles.
+    the step before ends. Throughput a layer every ``config.layer_cycles`` cycles; latency, from a complexity to the
+    last kernel of its frame, as `karui.hw.plan.generated_stage.GeneratedStageConfig.generation` predicts it for each
+    depth.
 
     Parameters
     ----------

@@ -238,6 +238,9 @@ class GeneratedLayers(wiring.Component):
     lie in a memory of two halves: while one is convolved with, the next layer's, or the next frame's first, are
     written to the other. A layer begins as soon as the first rows of the layer before and its kernels are there.
 
+    Throughput a frame every depth times ``config.convolution.interval`` cycles where the generator keeps up; interval
+    and latency as `karui.hw.plan.generated_stage.GeneratedStageConfig` predicts them, to the cycle, for each depth.
+
     Parameters
     ----------
     config : GeneratedLayersConfig

@@ -127,6 +127,9 @@ class LayerFactors(wiring.Component):
     For each term r the products of the row of phi and of ``c0 + c1 h`` are summed one a cycle; then each output's
     ``u[o, r]`` is scaled by the result, one a cycle. A layer begins when its reader has room for all of it.
 
+    Throughput a layer every ``config.pass_cycles`` cycles if there is room; latency from its start to its first factor
+    ``config.generator.terms + config.sum_latency + config.latency`` cycles.
+
     Parameters
     ----------
     config : LayerFactorsConfig

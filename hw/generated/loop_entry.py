@@ -115,7 +115,7 @@ def layer_count(m: Module, orders: stream.Interface, beats: int, *, step: Value)
         Where the registers go.
     orders : stream of a struct with `depth`
     beats : int
-        Beats of a map, 2 or more.
+        Beats of a map.
     step : Value
         Whether a beat passes; only while the count is `known`. Between frames it is not, for a cycle.
     """

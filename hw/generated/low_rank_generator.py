@@ -122,7 +122,8 @@ class LowRankKernels(wiring.Component):
     """Generates the kernels of each frame's layers, each from its place in the depth alone.
 
     The factors of the next layer are made while this one's are used. Throughput a layer every ``config.layer_cycles``
-    cycles.
+    cycles; latency, from a complexity to the last kernel of its frame, as
+    `karui.hw.plan.generated_stage.GeneratedStageConfig.generation` predicts it for each depth.
 
     Parameters
     ----------

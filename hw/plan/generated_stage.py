@@ -44,6 +44,9 @@ class GeneratedStageConfig:
     ------
     ValueError
         If no frame has the depth.
+    ArithmeticError
+        From `interval` and `generation`, if transfers inside wait for one another forever, which is a fault of the
+        prediction.
     """
 
     layers: GeneratedLayersConfig
