@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from karui.hw.engines.complexity import ComplexityConfig
+from karui.hw.engines.complexity_config import ComplexityConfig
 from karui.hw.plan.stages import Stage
 from karui.hw.streams.timing import divisors
 from karui.sw.ir import Complexity, ComplexityTables

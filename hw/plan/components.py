@@ -15,7 +15,8 @@ from karui.hw.compressed.sparse_matrix_vector import SparseMatrixVector, SparseM
 from karui.hw.engines.add import Add, AddConfig
 from karui.hw.engines.arg_max import ArgMax, ArgMaxConfig
 from karui.hw.engines.channel_shuffle import ChannelShuffle, ChannelShuffleConfig
-from karui.hw.engines.complexity import Complexity, ComplexityConfig
+from karui.hw.engines.complexity import Complexity
+from karui.hw.engines.complexity_config import ComplexityConfig
 from karui.hw.engines.concat import Concat, ConcatConfig
 from karui.hw.engines.constant_engine import ConstantEngine, ConstantEngineConfig
 from karui.hw.engines.depthwise_conv import ConstantDepthwiseConv, ConstantDepthwiseConvConfig, DepthwiseConvConfig

@@ -13,7 +13,7 @@ from karui.hw.engines.lane_group import ProductsConfig
 from karui.hw.engines.matrix_vector import MatrixVectorConfig
 from karui.hw.engines.sliding_window import SlidingWindowConfig
 from karui.hw.generated.euler_generator import EulerGeneratorConfig
-from karui.hw.generated.generated_layers import GeneratedLayersConfig
+from karui.hw.generated.generated_layers_config import GeneratedLayersConfig
 from karui.hw.generated.layer_scaling import LayerScalingConfig
 from karui.hw.generated.low_rank_generator import LowRankGeneratorConfig
 from karui.hw.memory.memory_style import DISTRIBUTED_RAM_WORDS, DISTRIBUTED_ROM_WORDS

@@ -10,7 +10,7 @@ import numpy as np
 from karui.hw.generated.euler_generator import EulerGeneratorConfig
 from karui.hw.generated.euler_update import BEGIN_LATENCY
 from karui.hw.generated.frame_orders import GIVEN_LATENCY, ORDERS_LATENCY
-from karui.hw.generated.generated_layers import GeneratedLayersConfig
+from karui.hw.generated.generated_layers_config import GeneratedLayersConfig
 from karui.hw.generated.kernel_memory import HALVES, WRITE_DELAY, KernelMemoryConfig
 from karui.hw.generated.loop_entry import FRAME_GAP, KNOWN_LATENCY
 from karui.hw.generated.low_rank_generator import LowRankGeneratorConfig

@@ -22,7 +22,7 @@ from karui.hw.engines.arg_max import ArgMaxConfig
 from karui.hw.engines.bit_plane_engine import BitPlaneEngineConfig
 from karui.hw.engines.channel_shuffle import READ_LATENCY as SHUFFLE_LATENCY
 from karui.hw.engines.channel_shuffle import ChannelShuffleConfig
-from karui.hw.engines.complexity import STORE_LATENCY, ComplexityConfig
+from karui.hw.engines.complexity_config import STORE_LATENCY, ComplexityConfig
 from karui.hw.engines.concat import LATENCY as CONCAT_LATENCY
 from karui.hw.engines.concat import ConcatConfig
 from karui.hw.engines.constant_engine import ConstantEngineConfig

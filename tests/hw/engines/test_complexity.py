@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from karui.hw.engines.complexity import STORE_LATENCY, Complexity, ComplexityConfig
+from karui.hw.engines.complexity import Complexity
+from karui.hw.engines.complexity_config import STORE_LATENCY, ComplexityConfig
 from karui.hw.engines.fourier_sums import FourierSumsConfig
 from karui.hw.engines.histogram_sum import HistogramSumConfig
 from karui.hw.engines.spectrum_bins import SpectrumBinsConfig

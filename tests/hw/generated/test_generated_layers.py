@@ -11,7 +11,8 @@ from amaranth.lib.wiring import In, Out
 
 from karui.hw.generated.euler_generator import EulerGeneratorConfig, EulerKernels
 from karui.hw.generated.frame_orders import FrameOrders
-from karui.hw.generated.generated_layers import GeneratedLayers, GeneratedLayersConfig
+from karui.hw.generated.generated_layers import GeneratedLayers
+from karui.hw.generated.generated_layers_config import GeneratedLayersConfig
 from karui.hw.generated.low_rank_generator import LowRankGeneratorConfig, LowRankKernels
 from karui.hw.plan.event_graph import EventGraph
 from karui.hw.plan.generated_stage import GeneratedStageConfig, least_interval
