@@ -16,10 +16,12 @@ from karui.sw.lower.agreement import compare_with_golden, to_graph_layout
 from karui.sw.lower.from_torch import lower
 from karui.sw.lower.unsupported import UnsupportedLayer
 from karui.sw.models.build import build_model
-from karui.sw.models.puppet import PuppetConfig
+from karui.sw.models.puppet import BASES, PuppetConfig
+from karui.sw.nn.continuous_puppeteer import ContinuousPuppeteer
 from karui.sw.nn.euler_puppeteer import EulerPuppeteer
 from karui.sw.nn.generated_layers import GeneratedLayers as Layers
 from karui.sw.nn.precision import FLOAT, Precision
+from karui.sw.nn.puppeteer import Puppeteer
 
 SMALL = PuppetConfig(
     image=(1, 12, 12),
@@ -32,12 +34,15 @@ SMALL = PuppetConfig(
     terms=4,
     precision=Precision(weight_bits=8, activation_bits=8),
 )
+GENERATORS = pytest.mark.parametrize("generator", ["euler", "sines", "polynomials"])
 
 
-def network(config: PuppetConfig) -> nn.Sequential:
-    """A network whose batch norms have seen images."""
+def network(config: PuppetConfig, *, generator_bits: int | None = None) -> nn.Sequential:
+    """A network whose batch norms have seen images; its generator's constants of another width, if one is given."""
     torch.manual_seed(2)
     model = build_model(config)
+    if generator_bits is not None:
+        model.get_submodule("puppet.layers").puppeteer = narrow_puppeteer(config, generator_bits)
     with torch.no_grad():
         for norm in model.modules():
             if isinstance(norm, nn.BatchNorm2d):
@@ -50,6 +55,13 @@ def network(config: PuppetConfig) -> nn.Sequential:
     return model.eval()
 
 
+def narrow_puppeteer(config: PuppetConfig, bits: int) -> Puppeteer:
+    if config.is_continuous:
+        basis = BASES[config.generator](config.terms)
+        return ContinuousPuppeteer(config.channels, config.levels, basis, rank=config.rank, bits=bits)
+    return EulerPuppeteer(config.channels, config.levels, rank=config.pattern_rank, bits=bits)
+
+
 def images(config: PuppetConfig, count: int) -> np.ndarray:
     """Images of few and of many greys, so of several depths."""
     random = np.random.default_rng(4)
@@ -59,7 +71,7 @@ def images(config: PuppetConfig, count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("puppet", ["plain", "residual"])
-@pytest.mark.parametrize("generator", ["euler", "sines", "polynomials"])
+@GENERATORS
 def test_graph_computes_what_the_network_computes(generator: str, puppet: str) -> None:
     config = replace(SMALL, generator=generator, puppet=puppet)
     model, frames = network(config), images(config, 150)
@@ -70,6 +82,39 @@ def test_graph_computes_what_the_network_computes(generator: str, puppet: str) -
     (op,) = (node.op for node in lowered.graph.nodes if isinstance(node.op, GeneratedLayers))
     assert isinstance(op.generator, EulerGenerator if generator == "euler" else LowRankGenerator)
     assert op.residual == (puppet == "residual")
+
+
+@GENERATORS
+@pytest.mark.parametrize(
+    ("precision", "stem_bits"),
+    [
+        (Precision(weight_bits=4, activation_bits=6), 8),
+        (Precision(weight_bits=3, activation_bits=5, edge_bits=None), 3),
+    ],
+)
+def test_stem_and_activations_of_other_widths(precision: Precision, stem_bits: int, generator: str) -> None:
+    """Weights and activations of less than 8 bits; the generator's constants have 8 all the same."""
+    config = replace(SMALL, generator=generator, precision=precision)
+    model, frames = network(config), images(config, 150)
+    lowered = lower(model, config.image)
+    assert compare_with_golden(model, lowered, frames).mismatches == 0
+    assert len(np.unique(trace(lowered.graph, to_graph_layout(frames))[lowered.scores], axis=0)) > 80
+    graph = lowered.graph
+    bits = {name: graph.constants[name].number_format.bits for name in ("conv1.weights", "classifier.weights")}
+    assert bits == dict.fromkeys(bits, stem_bits)
+    assert graph.tensors["puppet.layers"].number_format.bits == precision.activation_bits
+    assert graph.constants["puppet.layers.u"].number_format.bits == 8
+
+
+@pytest.mark.parametrize(("generator", "bits"), [("euler", 6), ("sines", 3), ("polynomials", 5)])
+def test_generators_of_other_widths(generator: str, bits: int) -> None:
+    """Constants of few bits take other shifts, and make the same words in the network and in the graph."""
+    config = replace(SMALL, generator=generator)
+    model, frames = network(config, generator_bits=bits), images(config, 150)
+    lowered = lower(model, config.image)
+    assert compare_with_golden(model, lowered, frames).mismatches == 0
+    assert len(np.unique(trace(lowered.graph, to_graph_layout(frames))[lowered.scores], axis=0)) > 80
+    assert lowered.graph.constants["puppet.layers.u"].number_format.bits == bits
 
 
 def test_maps_and_complexities_are_the_graphs_and_of_several_depths() -> None:
