@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -119,11 +120,20 @@ def test_a_puppet_is_counted_at_its_least_depth() -> None:
         # Maps of 8 x 8, 4 x 4 and 2 x 2, of 2, 2, 4 and 8 channels.
         ({"puppet": "vgg"}, 9 * (64 * 2 * 2 + 16 * 2 * 4 + 4 * 4 * 8), 9 * 2 * 8 * 8),
         ({"stem": "generated"}, 3 * 8 * 8 * 9 * 8 * 8, 9 * 8 * 8 * 8),
+        ({"stem": "generated", "image": (3, 16, 16)}, 3 * 8 * 8 * 9 * 8 * 8, 9 * 3 * 8 * 8 * 8),
+        # Maps of 9 x 7, 4 x 3 and 2 x 1.
+        (
+            {"puppet": "vgg", "stem": "generated", "image": (3, 18, 14)},
+            9 * (63 * 2 * 2 + 12 * 2 * 4 + 2 * 4 * 8),
+            9 * 3 * 2 * 63,
+        ),
     ],
 )
-def test_layers_are_counted_at_their_own_widths(changes: dict[str, str], layers: int, stem: int) -> None:
-    model = build_puppet(replace(CONFIG, **changes))
-    counted = count(model, CONFIG.image)
+def test_layers_are_counted_at_their_own_widths(changes: dict[str, Any], layers: int, stem: int) -> None:
+    """Multiplications by hand: of a layer its positions behind the pools, inputs, outputs and 9 places."""
+    config = replace(CONFIG, **changes)
+    model = build_puppet(config)
+    counted = count(model, config.image)
     by_name = {layer.name: layer for layer in counted.layers}
     assert by_name["puppet.layers"].macs == layers
     assert by_name["puppet.stem" if "stem" in changes else "puppet.stem.0"].macs == stem
