@@ -17,13 +17,14 @@ from karui.flows.bench.puppet_table import CONTINUOUS, JUDGED, POINTS_LOST, conf
 from karui.flows.bench.reference_data import data_folder
 from karui.flows.recipe import find_recipe
 from karui.sw.ir.puppet_ops import KERNEL_AREA
-from karui.sw.models.puppet import PuppetConfig, PuppetLayers, build_puppet
+from karui.sw.models.puppet import PuppetConfig, build_puppet
 from karui.sw.models.puppet_size import stored_size
 from karui.sw.nn.generated_layers import GeneratedLayers
 from karui.sw.nn.precision import FLOAT
 from karui.sw.train.checkpoint import load_checkpoint
 from karui.sw.train.data import load_data
 from karui.sw.train.evaluate import held_out_accuracy
+from karui.sw.train.kernel_regression import generated
 from karui.sw.train.seeding import threads
 
 SEED = 1
@@ -74,7 +75,7 @@ def measure(run: BenchmarkRun) -> BenchmarkResult:
     details = {
         "processor time": f"of one core, in ms, best of {REPEATS} calls, turn by turn",
         "networks": rows,
-        "kernels kept for every depth and level that images have, bytes": kept_bytes(_layers(networks["Euler"])),
+        "kernels kept for every depth and level that images have, bytes": kept_bytes(generated(networks["Euler"])),
         "generation": generation,
         # The golden model's integers, held by float64 and rounded step by step: a proof, not a deployment.
         "generation of words": words,
@@ -91,12 +92,6 @@ def real_twin(config: PuppetConfig, model: nn.Sequential) -> nn.Sequential:
     return twin.eval()
 
 
-def _layers(model: nn.Sequential) -> GeneratedLayers:
-    puppet = model.get_submodule("puppet")
-    assert isinstance(puppet, PuppetLayers)
-    return puppet.layers
-
-
 def kept_bytes(layers: GeneratedLayers) -> int:
     """Bytes of the kernels of all depths and levels that images have, to generate none: another way to be fast."""
     return KERNEL_AREA * layers.channels**2 * sum(depth * len(layers.levels_of(depth)) for depth in layers.depth_range)
@@ -106,11 +101,11 @@ def kept_bytes(layers: GeneratedLayers) -> int:
 def _generation(networks: dict[str, nn.Sequential], kind: str, run: BenchmarkRun) -> list[dict[str, Any]]:
     """Kernels of each depth, of all its levels at a time and of one."""
     rows = []
-    layers = {title: _layers(network) for title, network in networks.items()}
+    layers = {title: generated(network) for title, network in networks.items()}
     for depth in layers["Euler"].depth_range:
         every = torch.tensor(layers["Euler"].levels_of(depth))
         prepared = {title: one.puppeteer.prepared(depth) for title, one in layers.items()}
-        for levels in (every, every[len(every) // 2 :][:1]):
+        for levels in (every, every[len(every) // 2, None]):
             times = _race({title: partial(generate, levels) for title, generate in prepared.items()})
             rows.append({"depth": depth, "levels": len(levels)} | _compared(times))
             run.progress(f"generation, {kind}: {rows[-1]}")

@@ -20,6 +20,7 @@ from karui.sw.nn.precision import FLOAT
 from karui.sw.train.checkpoint import load_checkpoint
 from karui.sw.train.data import load_data
 from karui.sw.train.evaluate import held_out_accuracy
+from karui.sw.train.kernel_regression import generated
 from karui.sw.train.loop import EpochRecord
 from karui.sw.train.recipe import TrainingRecipe
 from karui.sw.train.run import train_recipe
@@ -77,18 +78,15 @@ def depth_counts(model: nn.Sequential, images: torch.Tensor) -> dict[str, int]:
 @torch.no_grad()
 def at_their_limits(model: nn.Sequential) -> dict[str, float]:
     """Of all kernels that images may have the share at the ends of their range; of Euler's steps that of G's words."""
-    puppet = model.get_submodule("puppet")
-    assert isinstance(puppet, PuppetLayers)
-    layers = puppet.layers
+    layers = generated(model)
     puppeteer = layers.puppeteer
-    limit = -puppeteer.kernel_words.minimum * 2.0**-puppeteer.kernel_fraction
+    step = 2.0**-puppeteer.kernel_fraction
+    ends = torch.tensor([puppeteer.kernel_words.minimum * step, puppeteer.kernel_words.maximum * step])
     kernels, slopes = [], []
     for depth in layers.depth_range:
         levels = torch.tensor(layers.levels_of(depth))
         depths = torch.full_like(levels, depth)
-        largest = limit - 2.0**-puppeteer.kernel_fraction
-        of_depth = torch.stack(puppeteer.kernels(depths, levels))
-        kernels.append(((of_depth == -limit) | (of_depth == largest)).flatten())
+        kernels.append(torch.isin(torch.stack(puppeteer.kernels(depths, levels)), ends).flatten())
         if isinstance(puppeteer, EulerPuppeteer):
             slopes.append((puppeteer.slopes(depths, levels).abs() == puppeteer.limit).flatten())
     found = {"kernels at their limits, %": percent(float(torch.cat(kernels).float().mean()))}
@@ -181,6 +179,6 @@ PUPPET_TABLE = Benchmark(
     "kernels of each depth: accuracy, parameters, bytes, images by depth; and the equations without a pattern",
     target=f"{JUDGED} and {CONTINUOUS}: >= {TIMES_FEWER} times fewer parameters than stored kernels of the mean depth, "
     f"at most {POINTS_BELOW} points below; continuous at most {POINTS_LOST} points below Euler",
-    minutes=120,
+    minutes=160,
     measure=measure,
 )

@@ -14,12 +14,7 @@ from karui.hw.engines.histogram_sum import HistogramSum
 from karui.hw.engines.spectrum_bins import SpectrumBins
 from karui.hw.memory.banked_ram import BankedRam
 from karui.hw.streams.counters import cycle, level
-from karui.hw.streams.stream import (
-    ElasticOutput,
-    delayed,
-    element_shape,
-    lanes_of,
-)
+from karui.hw.streams.stream import ElasticOutput, delayed, element_shape, lanes_of
 
 _QUEUED_SUMS = 8
 """Images whose pixels are summed and whose spectrum is not: two halves of either memory, and what has left them."""

@@ -14,6 +14,8 @@ from karui.sw.numerics import NumberFormat, signed, unsigned
 
 COMPLEXITY_FRACTION = 12
 """Fractional bits of a complexity, and of the table of c log2 c."""
+COMPLEXITY_BITS = COMPLEXITY_FRACTION + 4
+"""Bits of a complexity."""
 TWIDDLE_FRACTION = 16
 """Fractional bits of cosines and sines."""
 MANTISSA_BITS = 16
@@ -161,7 +163,7 @@ def complexity_of(shape: tuple[int, ...], pixel: NumberFormat) -> tuple[Complexi
         multiplier=round((1 << shift) / (2 * count)),
         offset=round(math.ldexp(logarithms, COMPLEXITY_FRACTION + shift)),
         shift=shift,
-        output=unsigned(COMPLEXITY_FRACTION + 4, fraction=COMPLEXITY_FRACTION),
+        output=unsigned(COMPLEXITY_BITS, fraction=COMPLEXITY_FRACTION),
     )
     return op, ComplexityTables(rows=_twiddles(width), columns=_twiddles(height), growth=growth, steps=_octave_steps())
 

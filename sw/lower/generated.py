@@ -88,7 +88,7 @@ def _(puppeteer: EulerPuppeteer, depths: range) -> tuple[Generator, Constants]:
         pointwise_shift=_right("pointwise_shift", pointwise.fraction),
         limit=int(puppeteer.limit * 2**STATE_FRACTION),
         step_shift=STEP_FRACTION,
-        kernel_shift=STATE_FRACTION - _fraction(puppeteer.kernel_words),
+        kernel_shift=STATE_FRACTION - puppeteer.kernel_fraction,
     )
     return generator, {
         "base": integers(puppeteer.base * 2.0**STATE_FRACTION),
@@ -115,7 +115,7 @@ def _(puppeteer: ContinuousPuppeteer, depths: range) -> tuple[Generator, Constan
         h_shift=puppeteer.offset_shift,
         a_shift=_right("a_shift", basis + coefficients.fraction - factor),
         u_shift=_right("u_shift", u.fraction),
-        kernel_shift=_right("kernel_shift", factor + v.fraction + t.fraction - _fraction(puppeteer.kernel_words)),
+        kernel_shift=_right("kernel_shift", factor + v.fraction + t.fraction - puppeteer.kernel_fraction),
     )
     return generator, {
         "u": u.words,

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from karui.sw.models.blocks import ACTIVATION_LIMIT, check_network
-from karui.sw.models.capsule_ranges import UNCALIBRATED, CapsuleRanges, check_limit, signed_words
+from karui.sw.models.capsule_ranges import UNCALIBRATED, CapsuleRanges, signed_words
 from karui.sw.models.lenet import named
 from karui.sw.nn.capsule import CapsulePrediction, DynamicRouting, MapToCapsules, SquaredLength, Squash
 from karui.sw.nn.power_of_two_scale import PowerOfTwoScale
-from karui.sw.nn.precision import FLOAT, Precision
+from karui.sw.nn.precision import FLOAT, Precision, check_power_of_two
 from karui.sw.nn.quant_activation import QuantIdentity, QuantReLU
 from karui.sw.nn.quant_capsule import SUM_BITS, VOTE_BITS, QuantDynamicRouting, QuantSquash
 from karui.sw.nn.quant_conv import QuantConv2d
@@ -71,7 +71,7 @@ class CapsNetConfig:
         for name in ("channels", "types", "capsule", "vector", "iterations", "kernel"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        check_limit("primary_limit", self.primary_limit)
+        check_power_of_two("primary_limit", self.primary_limit)
         if min(self.grid) < 1:
             smallest = 2 * self.kernel - 1
             raise ValueError(

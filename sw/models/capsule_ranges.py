@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, fields
 
+from karui.sw.nn.precision import check_power_of_two
 from karui.sw.numerics import NumberFormat, signed
 
 
@@ -25,19 +26,7 @@ class CapsuleRanges:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            check_limit(f"{field.name} of ranges", getattr(self, field.name))
-
-
-def check_limit(name: str, limit: float) -> None:
-    """Refuse the end of a range that is no power of two.
-
-    Raises
-    ------
-    ValueError
-        Naming the parameter.
-    """
-    if limit <= 0 or math.frexp(limit)[0] != 0.5:
-        raise ValueError(f"{name} must be a power of two such as 0.5, 1 or 4, not {limit}")
+            check_power_of_two(f"{field.name} of ranges", getattr(self, field.name))
 
 
 def signed_words(bits: int, limit: float) -> NumberFormat:

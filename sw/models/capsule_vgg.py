@@ -8,9 +8,9 @@ from torch import nn
 
 from karui.sw.models.blocks import Blocks, Stage, check_network
 from karui.sw.models.capsnet import capsule_layers
-from karui.sw.models.capsule_ranges import CapsuleRanges, check_limit
+from karui.sw.models.capsule_ranges import CapsuleRanges
 from karui.sw.models.lenet import named
-from karui.sw.nn.precision import FLOAT, Precision
+from karui.sw.nn.precision import FLOAT, Precision, check_power_of_two
 from karui.sw.nn.quant_conv import QuantConv2d
 
 NORM = "_norm"
@@ -56,7 +56,7 @@ class CapsuleVggConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not self.stages or any(stage.stride != 1 for stage in self.stages):
             raise ValueError("stages must be one or more, of stride 1 each: the pools halve the map")
-        check_limit("primary_limit", self.primary_limit)
+        check_power_of_two("primary_limit", self.primary_limit)
         if min(self.grid) < 1:
             raise ValueError(
                 f"image must be at least {1 << len(self.stages)} pixels high and wide for {len(self.stages)} pools, "

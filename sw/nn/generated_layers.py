@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from karui.sw.ir.complexity_op import COMPLEXITY_FRACTION
+from karui.sw.ir.complexity_op import COMPLEXITY_BITS
 from karui.sw.ir.generated_kernels import layer_output
 from karui.sw.ir.puppet_ops import KERNEL_AREA, KERNEL_SIDE
 from karui.sw.nn.image_groups import ImageGroups, convolve, pooled_view
@@ -114,7 +114,7 @@ class GeneratedLayers(nn.Module):
 
     def levels_of(self, depth: int) -> range:
         """The levels that images of a depth can have."""
-        steps = (0, *self.depth_steps, 1 << (COMPLEXITY_FRACTION + 4))
+        steps = (0, *self.depth_steps, 1 << COMPLEXITY_BITS)
         place = depth - self.first_depth
         first, last = self.puppeteer.levels.of(torch.tensor([steps[place], steps[place + 1] - 1])).tolist()
         return range(first, last + 1)

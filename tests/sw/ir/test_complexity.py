@@ -234,6 +234,8 @@ def test_graphs_are_saved_and_loaded(tmp_path: Path) -> None:
 )
 def test_refuses_what_is_no_image(shape: tuple[int, ...], pixel: NumberFormat, message: str) -> None:
     build = GraphBuilder("complexity")
+    # Two elements less than the least that are too many.
+    complexity_of((2, 12_053, 1), PIXEL)
     with pytest.raises(ValueError, match=message):
         build.complexity("h", build.input("x", shape, pixel))
 

@@ -74,28 +74,6 @@ def test_a_twin_has_the_shapes_of_the_puppet(puppet: str) -> None:
     assert [len(kernel) for kernel in kernels] == widths
 
 
-def test_what_is_stored_is_counted_exactly() -> None:
-    config = replace(CONFIG, precision=Precision(weight_bits=8, activation_bits=8))
-    size = stored_size(build_puppet(config), config)
-    parts = {part.name: part for part in size.parts}
-    assert parts["generator"].parameters == 8 * 9 + 8 * 8
-    assert parts["pattern"].parameters == 4 * (8 + 8 + 9)
-    # A factor and an offset a channel of each layer, as the graph holds them: 12 and 32 bits.
-    assert parts["batch norms"].parameters == 5 * 2 * 8
-    assert parts["stem"].parameters == 9 * 8 + 2 * 8
-    assert parts["classifier"].parameters == 8 * 10 + 10
-    assert size.parameters == 136 + 100 + 80 + 88 + 90
-    assert size.parameters == sum(parameter.numel() for parameter in build_puppet(config).parameters())
-    assert {name: part.bytes for name, part in parts.items()} == {
-        "generator": 136,
-        "pattern": 100,
-        "batch norms": 5 * 8 * (12 + 32) // 8,
-        "stem": 9 * 8 + 8 * (12 + 32) // 8,
-        "classifier": 8 * 10 + 10 * 4,
-    }
-    assert size.bytes == 136 + 100 + 220 + 116 + 120
-
-
 def test_a_twins_kernels_are_counted_and_are_ten_times_as_many() -> None:
     config = PuppetConfig(pattern_rank=16, precision=Precision(weight_bits=8, activation_bits=8))
     twin = fixed_twin(config, 5)

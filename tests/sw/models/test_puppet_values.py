@@ -87,28 +87,6 @@ def test_a_generated_stem_convolves_with_views_of_the_first_state() -> None:
         torch.testing.assert_close(found[index], puppet.stem.norm(sums).clamp(0, 4)[0], atol=1e-3, rtol=1e-3)
 
 
-@torch.no_grad()
-def test_each_convolution_of_a_network_has_its_layers_view() -> None:
-    """Averages over channels and, for the smaller kernel, over places, with He's deviation."""
-    network = nn.Sequential(nn.Conv2d(3, 8, 5, padding=2), nn.Conv2d(8, 4, 3, padding=1), nn.Conv2d(4, 2, 1))
-    biases = [layer.bias for layer in network]
-    puppet = seeded(4, lambda: PuppetNetwork(network, (3, 16, 16), pattern_rank=3))
-    given = images(4)
-    found = puppet(given)
-    levels = puppet.puppeteer.levels.of(puppet.complexity(given))
-    for index, level in enumerate(levels):
-        value = given[index : index + 1]
-        states = puppet.puppeteer.kernels(torch.tensor([3]), level[None])
-        for state, bias, (outputs, inputs, side) in zip(states, biases, [(8, 3, 5), (4, 8, 3), (2, 4, 1)], strict=True):
-            # Torch's own pools: windows overlap where sizes do not divide.
-            by_place = functional.adaptive_avg_pool2d(state[0].permute(2, 3, 0, 1), (outputs, inputs))
-            kernel = functional.adaptive_avg_pool2d(by_place.permute(2, 3, 0, 1), (side, side))
-            members = state[0].numel() / kernel.numel()
-            scale = (2 / (inputs * side**2)) ** 0.5 * members**0.5 / 2.0
-            value = functional.conv2d(value, kernel * scale, bias, padding=side // 2)
-        torch.testing.assert_close(found[index], value[0], atol=1e-2, rtol=1e-3)
-
-
 def vgg() -> nn.Module:
     return build_puppet(replace(CONFIG, puppet="vgg", classes=2))
 
